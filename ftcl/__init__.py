@@ -1,0 +1,1 @@
+"""Weakly-supervised temporal action localization: data, networks, losses, evaluation and training recipes."""
