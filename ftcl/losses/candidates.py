@@ -1,0 +1,31 @@
+"""Candidate snippets of a video, chosen by attention, for FTCL's sequence comparisons.
+
+Shapes: B videos, T snippets, L candidates, E channels.
+"""
+
+import torch
+from torch import Tensor
+
+
+def rank_by_attention(attention_BT: Tensor) -> Tensor:
+    """Snippet indices by descending attention, (B, T); equal attentions keep their temporal order."""
+    return attention_BT.detach().argsort(dim=1, descending=True, stable=True)
+
+
+def select_candidates(
+    ranking_BT: Tensor, start: int, stop: int, *, shuffle: torch.Generator | None = None
+) -> Tensor:
+    """Snippet indices of the ranks start..stop-1, back in temporal order, (B, L).
+
+    With `shuffle` (the control without temporal order) every row is permuted at random instead.
+    """
+    chosen_BL = ranking_BT[:, start:stop]
+    if shuffle is None:
+        return chosen_BL.sort(dim=1).values
+    keys_BL = torch.rand(chosen_BL.shape, generator=shuffle, device=chosen_BL.device)
+    return chosen_BL.gather(1, keys_BL.argsort(dim=1))
+
+
+def gather_rows(x_BTE: Tensor, index_BL: Tensor) -> Tensor:
+    """x[b, index[b, l]], (B, L, E)."""
+    return x_BTE.gather(1, index_BL[..., None].expand(-1, -1, x_BTE.shape[2]))
