@@ -1,0 +1,334 @@
+import json
+import os
+import pickle
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ftcl.data import DataError, Segment, cache_root, load_dataset
+
+
+class Layout:
+    """A small folder of the ACM-Net layout that a test can spoil."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database: dict = {}
+        self.splits: dict[str, list[str]] = {"train": [], "test": []}
+
+    def add(self, split: str, name: str, *labels: str, num_snippets: int = 5) -> None:
+        segments = [{"segment": [i, i + 0.5], "label": label} for i, label in enumerate(labels)]
+        self.database[name] = {"duration": 8.0, "subset": "any", "annotations": segments}
+        self.splits.setdefault(split, []).append(name)
+        rng = np.random.default_rng(len(self.database))
+        self.save(f"{split}/{name}", rng.normal(size=(num_snippets, 3)).astype(np.float32))
+
+    def save(self, where: str, array: np.ndarray, *, allow_pickle: bool = False) -> Path:
+        path = self.folder / f"{where}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, array, allow_pickle=allow_pickle)
+        return path
+
+    def write(self) -> str:
+        (self.folder / "gt.json").write_text(json.dumps({"database": self.database}))
+        for split, names in self.splits.items():
+            (self.folder / f"split_{split}.txt").write_text("\n".join(names) + "\n")
+        return f"acm:{self.folder}"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Ten training and two test videos of the classes `jump` and `run`."""
+    layout = Layout(tmp_path / "data")
+    for index in range(5):
+        layout.add("train", f"r{index}", "run")
+        layout.add("train", f"j{index}", "jump", "jump")
+    layout.add("test", "t0", "run", "jump")
+    layout.add("test", "t1", "jump", num_snippets=7)
+    return layout
+
+
+def test_a_folder_of_the_acm_layout(layout: Layout) -> None:
+    data = load_dataset(layout.write())
+    assert data.preset == "acm" and data.spec == f"acm:{layout.folder}"
+    assert data.classes == ("jump", "run")
+    assert (data.num_features, data.snippet_s) == (3, 0.64)
+    assert data.splits["test"] == ("t0", "t1")
+    assert sorted(data.splits["train"] + data.splits["validation"]) == sorted(layout.splits["train"])
+    assert data.videos["t0"].labels == (0, 1)
+    assert data.videos["t0"].segments == (Segment(0.0, 0.5, "run"), Segment(1.0, 1.5, "jump"))
+    assert (data.videos["t1"].split, data.videos["t1"].num_snippets) == ("test", 7)
+    assert [video.name for video in data.ground_truth("test")] == ["t0", "t1"]
+    with pytest.raises(ValueError, match="train, validation, test"):
+        data.ground_truth("val")
+
+
+def test_features_are_mapped_and_read_only(layout: Layout) -> None:
+    data = load_dataset(layout.write())
+    x_TD = data.features("t1")
+    assert x_TD.shape == (7, 3) and x_TD.dtype == np.float32
+    assert np.array_equal(x_TD, np.load(layout.folder / "test" / "t1.npy"))
+    assert isinstance(x_TD.base, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        x_TD[0] = 0
+
+
+def test_other_float_types_become_float32(layout: Layout) -> None:
+    layout.save("test/t0", np.ones((4, 3), dtype=np.float64))
+    x_TD = load_dataset(layout.write()).features("t0")
+    assert x_TD.dtype == np.float32 and not x_TD.flags.writeable
+
+
+def test_rgb_and_flow_folders(layout: Layout) -> None:
+    spec = layout.write()
+    rgb_first = {}
+    for split in ("train", "test"):
+        for name in layout.splits[split]:
+            rgb = np.load(layout.folder / split / f"{name}.npy")
+            layout.save(f"features/{split}/rgb/{name}", rgb)
+            layout.save(f"features/{split}/flow/{name}", -rgb[:-1])
+            rgb_first[name] = np.concatenate([rgb[:-1], -rgb[:-1]], axis=1)
+        shutil.rmtree(layout.folder / split)
+    data = load_dataset(spec)
+    assert data.num_features == 6
+    assert data.videos["t1"].num_snippets == 6
+    assert np.array_equal(data.features("t1"), rgb_first["t1"])
+    assert not data.features("t1").flags.writeable
+    layout.save("features/test/flow/t1", np.ones((5, 3), dtype=np.float32))
+    with pytest.raises(DataError, match=r"t1 has 7 RGB snippets .* 5 flow"):
+        load_dataset(spec)
+
+
+def test_validation_list_of_its_own(layout: Layout) -> None:
+    layout.add("validation", "v0", "run")
+    data = load_dataset(layout.write())
+    assert data.splits["validation"] == ("v0",)
+    assert len(data.splits["train"]) == 10
+    # Authors of such a list often leave the features where the training videos lie.
+    shutil.move(layout.folder / "validation" / "v0.npy", layout.folder / "train" / "v0.npy")
+    (layout.folder / "validation").rmdir()
+    assert load_dataset(layout.write()).fingerprint == data.fingerprint
+
+
+def test_hold_out_is_stratified_and_follows_the_data_seed(layout: Layout) -> None:
+    spec = layout.write()
+    drawn = set()
+    for seed in range(8):
+        data = load_dataset(spec, seed=seed)
+        assert {data.videos[name].labels for name in data.splits["validation"]} == {(0,), (1,)}
+        assert len(data.splits["validation"]) == 2
+        drawn.add(data.splits["validation"])
+    assert len(drawn) > 2
+
+
+def test_hold_out_keeps_the_only_training_video_of_a_class(layout: Layout) -> None:
+    layout.add("train", "rare", "swim")
+    spec = layout.write()
+    assert all("rare" in load_dataset(spec, seed=seed).splits["train"] for seed in range(20))
+
+
+def test_nothing_to_hold_out(layout: Layout) -> None:
+    layout.splits["train"] = ["r0", "j0"]
+    with pytest.raises(DataError, match=r"split_validation\.txt"):
+        load_dataset(layout.write())
+
+
+def test_late_segments_are_kept_with_one_counted_warning(layout: Layout) -> None:
+    for name in ("r0", "t0"):
+        layout.database[name]["annotations"][0]["segment"] = [7.5, 9.0]
+    layout.database["elsewhere"] = layout.database["r0"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = load_dataset(layout.write())
+    assert len(caught) == 1
+    assert "3 segments end after their video (2 of them" in str(caught[0].message)
+    assert data.videos["t0"].segments[0].end_s == 9.0
+
+
+def test_fingerprint_follows_everything_that_can_change_a_number(layout: Layout, tmp_path: Path) -> None:
+    first = load_dataset(layout.write()).fingerprint
+    copy = tmp_path / "copy"
+    shutil.copytree(layout.folder, copy)
+    assert load_dataset(f"acm:{copy}").fingerprint == first
+    assert load_dataset(layout.write(), seed=1).fingerprint != first
+    x_TD = np.load(layout.folder / "test" / "t0.npy")
+    layout.save("test/t0", x_TD + 1)
+    other_features = load_dataset(layout.write()).fingerprint
+    layout.save("test/t0", x_TD)
+    layout.database["t0"]["annotations"][0]["segment"] = [0.0, 0.75]
+    other_annotation = load_dataset(layout.write()).fingerprint
+    assert len({first, other_features, other_annotation}) == 3
+    with pytest.raises(DataError, match="changed"):
+        load_dataset(layout.write(), fingerprint=first)
+
+
+def test_verified_files_are_not_read_again(layout: Layout) -> None:
+    spec = layout.write()
+    first = load_dataset(spec)
+    path = layout.folder / "test" / "t0.npy"
+    before = path.stat()
+    layout.save("test/t0", np.full((5, 3), np.nan, dtype=np.float32))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_dataset(spec).fingerprint == first.fingerprint
+    path.touch()
+    with pytest.raises(DataError, match="NaN"):
+        load_dataset(spec)
+
+
+def test_a_trial_opens_without_verifying(layout: Layout) -> None:
+    spec = layout.write()
+    verified = load_dataset(spec)
+    opened = load_dataset(spec, verify=False, fingerprint=verified.fingerprint)
+    assert opened == verified
+    layout.save("test/t0", np.full((5, 3), np.nan, dtype=np.float32))
+    assert load_dataset(spec, verify=False, fingerprint="trusted").fingerprint == "trusted"
+    with pytest.raises(DataError, match="fingerprint"):
+        load_dataset(spec, verify=False)
+
+
+def test_forms_of_a_specification(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset(layout.write())
+    monkeypatch.chdir(layout.folder.parent)
+    assert load_dataset("acm:data") == data
+    monkeypatch.setenv("HOME", str(layout.folder.parent))
+    assert load_dataset("acm:~/data") == data
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("wacth", "did you mean 'watch'"),
+        ("thumos:/data", "did you mean 'thumos14'"),
+        ("nothing-like-it", "the forms are watch, synthetic, acm:DIR, thumos14:DIR, activitynet:DIR"),
+        ("acm", "acm:DIR"),
+        ("acm:", "acm:DIR"),
+        ("watch:/data", "the forms are"),
+        ("acm:/no/such/folder", "does not exist"),
+    ],
+)
+def test_unknown_specifications(spec: str, said: str) -> None:
+    with pytest.raises(DataError) as error:
+        load_dataset(spec)
+    assert said in str(error.value)
+
+
+def test_only_watch_has_folds(layout: Layout) -> None:
+    for spec in ("synthetic", layout.write()):
+        with pytest.raises(DataError, match="fold 1"):
+            load_dataset(spec, fold=1)
+    with pytest.raises(DataError, match=r"0 \.\.\. 9"):
+        load_dataset("watch", fold=10)
+    with pytest.raises(DataError, match="seed"):
+        load_dataset("synthetic", seed=-1)
+
+
+THUMOS14 = ["BaseballPitch", "Diving"]
+
+
+def test_presets_demand_their_width(layout: Layout) -> None:
+    for preset in ("thumos14", "activitynet"):
+        for entry in layout.database.values():
+            for annotation in entry["annotations"]:
+                annotation["label"] = THUMOS14[annotation["label"] in ("run", "Diving")]
+        spec = layout.write().replace("acm", preset)
+        with pytest.raises(DataError, match=r"video r0 has 3 channels, not 2048.* 11 more"):
+            load_dataset(spec)
+
+
+def test_thumos14_numbers_its_classes_as_published(layout: Layout) -> None:
+    spec = layout.write().replace("acm", "thumos14")
+    with pytest.raises(DataError, match=r"t0 has the unknown label 'run'.*1 more.*BaseballPitch, .*Volley"):
+        load_dataset(spec)
+    for split, names in layout.splits.items():
+        for name in names:
+            layout.save(f"{split}/{name}", np.ones((2, 2048), dtype=np.float16))
+            for annotation in layout.database[name]["annotations"]:
+                annotation["label"] = THUMOS14[annotation["label"] == "run"]
+    layout.write()
+    data = load_dataset(spec)
+    assert len(data.classes) == 20
+    assert data.videos["t0"].labels == (0, 7)
+
+
+def set_segment(segment: list) -> Callable:
+    return lambda layout: layout.database["j1"]["annotations"][1].update(segment=segment)
+
+
+def save(array: np.ndarray) -> Callable:
+    return lambda layout: layout.save("train/j1", array, allow_pickle=True)
+
+
+def write_features(content: bytes) -> Callable:
+    return lambda layout: (layout.folder / "train" / "j1.npy").write_bytes(content)
+
+
+BAD_CONTENT = {
+    "segment below 0": (set_segment([-0.1, 1.0]), "gt.json: video j1 has a 'jump' from -0.1 s to 1.0 s"),
+    "segment without length": (set_segment([2.0, 2.0]), "video j1 has a 'jump' from 2.0 s to 2.0 s"),
+    "segment that ends before": (set_segment([2.0, 1.0]), "end after its start"),
+    "segment of NaN": (set_segment([float("nan"), 1.0]), "video j1"),
+    "segment of three": (set_segment([1, 2, 3]), "ActivityNet form"),
+    "no label": (lambda layout: layout.database["j1"]["annotations"][0].pop("label"), "'label'"),
+    "no duration": (lambda layout: layout.database["j1"].pop("duration"), "'duration'"),
+    "duration of 0": (lambda layout: layout.database["j1"].update(duration=0), "the duration of video j1"),
+    "unannotated": (lambda layout: layout.database["j1"].update(annotations=[]), "video j1 has no segment"),
+    "unknown video": (lambda layout: layout.database.pop("j1"), "video j1 of .*split_train.txt is missing"),
+    "two splits": (lambda layout: layout.splits["test"].append("j1"), "video j1 is on two splits"),
+    "listed twice": (lambda layout: layout.splits["test"].append("t1"), "lists video t1 2 times"),
+    "empty split": (lambda layout: layout.splits["test"].clear(), "split_test.txt lists no video"),
+    "class of no training video": (
+        lambda layout: layout.add("test", "t2", "swim"),
+        "class 'swim' has no training video, yet video t2",
+    ),
+    "path for a name": (lambda layout: layout.add("test", "../test/t3", "run"), "cannot be the name"),
+    "no features": (
+        lambda layout: (layout.folder / "train" / "j1.npy").unlink(),
+        "video j1 has no feature file .*j1.npy; extract",
+    ),
+    "no folder": (lambda layout: shutil.rmtree(layout.folder / "test"), "feature folder .*test is missing"),
+    "empty features": (save(np.empty((0, 3), dtype=np.float32)), "j1.npy is empty"),
+    "features of one dimension": (save(np.ones(3, dtype=np.float32)), r"j1.npy holds .* shape \(3,\)"),
+    "other width": (save(np.ones((5, 4), dtype=np.float32)), "j1 has 4 channels, not 3, in .*j1.npy"),
+    "NaN": (save(np.array([[1, 2, np.nan]], dtype=np.float32)), "j1.npy holds NaN"),
+    "infinite": (save(np.array([[1, 2, np.inf]], dtype=np.float32)), "j1.npy holds values that are infinite"),
+    "too large for float32": (save(np.array([[1, 2, 1e99]])), "infinite as float32"),
+    "integers": (save(np.ones((5, 3), dtype=np.int64)), "j1.npy does not hold .* floating-point"),
+    "object array": (save(np.array([[1, None, 2]], dtype=object)), "j1.npy cannot be read .* pickle"),
+    "bare pickle": (write_features(pickle.dumps(np.ones((5, 3)))), "j1.npy cannot be read .* pickle"),
+    "empty file": (write_features(b""), "j1.npy cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BAD_CONTENT.values(), ids=BAD_CONTENT)
+def test_bad_content_is_named(layout: Layout, change: Callable, said: str) -> None:
+    change(layout)
+    with pytest.raises(DataError, match=said):
+        load_dataset(layout.write())
+
+
+@pytest.mark.parametrize("file", ["gt.json", "split_train.txt", "split_test.txt"])
+def test_missing_files_are_named(layout: Layout, file: str) -> None:
+    spec = layout.write()
+    (layout.folder / file).unlink()
+    with pytest.raises(DataError, match=file):
+        load_dataset(spec)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"database": [1]}'])
+def test_annotations_of_another_form(layout: Layout, content: str) -> None:
+    spec = layout.write()
+    (layout.folder / "gt.json").write_text(content)
+    with pytest.raises(DataError, match=r"gt\.json"):
+        load_dataset(spec)
+
+
+def test_several_problems_of_one_kind_are_counted(layout: Layout) -> None:
+    for name in ("r0", "r3", "j4"):
+        layout.save(f"train/{name}", np.full((2, 3), np.nan, dtype=np.float32))
+    with pytest.raises(DataError, match=r"r0.npy holds NaN \(and 2 more like it\)"):
+        load_dataset(layout.write())
+    assert list(cache_root().rglob("*")) == []
