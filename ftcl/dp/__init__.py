@@ -1,0 +1,5 @@
+"""Differentiable dynamic programming over batches of similarity tables."""
+
+from ftcl.dp.similarity import cosine_similarity
+
+__all__ = ["cosine_similarity"]
