@@ -1,5 +1,6 @@
 """Differentiable dynamic programming over batches of similarity tables."""
 
+from ftcl.dp.fsd import fsd
 from ftcl.dp.similarity import cosine_similarity
 
-__all__ = ["cosine_similarity"]
+__all__ = ["cosine_similarity", "fsd"]
