@@ -5,6 +5,7 @@ D feature channels, C action classes.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -37,10 +38,7 @@ class TrainSnippets:
         self.labels_VC = labels_VC.to(device)
         self._data = data
         self._device = device
-        self._resident_ND: Tensor | None = None
-        if _num_bytes(data, self.names) <= _RESIDENT_BYTES:
-            stacked_ND = np.concatenate([data.features(name) for name in self.names])
-            self._resident_ND = torch.from_numpy(stacked_ND).to(device)
+        self._is_small = _num_bytes(data, self.names) <= _RESIDENT_BYTES
         self._offset_V1 = torch.tensor([0, *self.lengths[:-1]]).cumsum(0)[:, None]
 
     def sample(self, num_snippets: int, generator: torch.Generator) -> Tensor:
@@ -49,13 +47,19 @@ class TrainSnippets:
 
     def batch(self, video_B: Tensor, index_VS: Tensor) -> Tensor:
         """Features of the sampled snippets of some videos, (B, S, D)."""
-        if self._resident_ND is not None:
+        if self._is_small:
             rows_BS = index_VS[video_B] + self._offset_V1[video_B]
             gathered = self._resident_ND.index_select(0, rows_BS.flatten().to(self._device))
             return gathered.view(*rows_BS.shape, -1)
         videos = video_B.tolist()
         features_BSD = np.stack([self._data.features(self.names[v])[index_VS[v].numpy()] for v in videos])
         return torch.from_numpy(features_BSD).to(self._device)
+
+    @cached_property
+    def _resident_ND(self) -> Tensor:
+        # Read at the first batch: a stage that only evaluates needs no training features.
+        stacked_ND = np.concatenate([self._data.features(name) for name in self.names])
+        return torch.from_numpy(stacked_ND).to(self._device)
 
 
 class EvaluationBatch(NamedTuple):

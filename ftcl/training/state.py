@@ -1,7 +1,7 @@
 """The state that the stages share: network, optimiser, generators, and the identity of their run."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,16 +75,25 @@ def require_same_identity(found: Mapping[str, Any], wanted: Mapping[str, Any]) -
         raise ValueError("; ".join(differing))
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy `weights` into the network; ValueError names a key that is missing, unknown or misshapen."""
+def load_weights(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str,
+    advise: Callable[[str, tuple[int, ...], tuple[int, ...]], str] = lambda key, found, wanted: "",
+) -> None:
+    """Copy `weights` into the network; ValueError names a key that is missing, unknown or misshapen.
+
+    `advise(key, found shape, wanted shape)` may add to the last what the user should change.
+    """
     own = network.state_dict()
     for key, value in own.items():
         if key not in weights:
             raise ValueError(f"{source} lacks the weight {key!r}")
         if weights[key].shape != value.shape:
+            found, wanted = tuple(weights[key].shape), tuple(value.shape)
             raise ValueError(
-                f"{source} has {key!r} of shape {tuple(weights[key].shape)}, "
-                f"the network expects {tuple(value.shape)}"
+                f"{source} has {key!r} of shape {found}, the network expects {wanted}"
+                f"{advise(key, found, wanted)}"
             )
     unknown = [key for key in weights if key not in own]
     if unknown:

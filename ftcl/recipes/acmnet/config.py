@@ -75,7 +75,7 @@ PRETRAIN_PRESETS: Mapping[str, PretrainConfig] = {
     "thumos14": PretrainConfig(),
     "acm": PretrainConfig(),
     "activitynet": PretrainConfig(weight_decay=1e-3, batch_size=64),
-    "watch": PretrainConfig(epochs=60, learning_rate=2e-3),
+    "watch": PretrainConfig(epochs=60, learning_rate=1e-3),
     "synthetic": PretrainConfig(epochs=8, learning_rate=5e-3, batch_size=8),
 }
 LOCALIZATION_PRESETS: Mapping[str, LocalizationConfig] = {
@@ -90,7 +90,7 @@ LOCALIZATION_PRESETS: Mapping[str, LocalizationConfig] = {
         video_score_weight=0.25,
         nms_tiou=0.90,
     ),
-    "watch": LocalizationConfig(),
+    "watch": LocalizationConfig(video_score_threshold=0.10),
     "synthetic": LocalizationConfig(),
 }
 

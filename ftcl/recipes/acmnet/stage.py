@@ -14,6 +14,7 @@ from ftcl.losses import AcmnetLoss, acmnet_loss
 from ftcl.models import ACMNet, DropoutMasks, draw_dropout_masks
 from ftcl.recipes.acmnet.config import AcmnetConfig, PretrainConfig
 from ftcl.recipes.acmnet.inference import Evaluator
+from ftcl.recipes.acmnet.weights import advise_on_shape
 from ftcl.recipes.config import to_flat
 from ftcl.recipes.recipe import Config
 from ftcl.training.seeding import seeded_generator
@@ -80,7 +81,9 @@ class AcmnetStage(Stage):
         if init is None:
             network.initialise(seeded_generator(seed, "initialisation"))
         else:
-            load_weights(network, init, "the initial weights")
+            # FTCL's layer takes no part in ACM-Net, so a fine-tuned model can be evaluated as one.
+            own = {name: value for name, value in init.items() if not name.startswith("feature_trans.")}
+            load_weights(network, own, "the initial model", advise_on_shape)
         network.to(device)
         self._network = network
         self._snippets = TrainSnippets(data, device)

@@ -29,6 +29,7 @@ from ftcl.models import ACMNet, ACMNetOutput
 from ftcl.recipes.acmnet.config import AcmnetConfig
 from ftcl.recipes.acmnet.inference import Evaluator, VideoOutput
 from ftcl.recipes.acmnet.stage import build_network, configured_loss, draw_masks
+from ftcl.recipes.acmnet.weights import advise_on_shape
 from ftcl.recipes.config import to_flat
 from ftcl.recipes.ftcl.config import FinetuneConfig
 from ftcl.recipes.recipe import Config
@@ -67,7 +68,7 @@ class FtclStage(Stage):
         own = {
             name: value for name, value in network.state_dict().items() if name.startswith("feature_trans.")
         }
-        load_weights(network, {**own, **init}, "the pretrained model")
+        load_weights(network, {**own, **init}, "the pretrained model", advise_on_shape)
         network.to(device)
         self._network = network
         self._snippets = TrainSnippets(data, device)

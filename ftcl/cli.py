@@ -1,0 +1,166 @@
+"""What the commands of `python -m ftcl` do."""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ftcl.data import VideoDataset, load_dataset
+from ftcl.evaluation import write_detections
+from ftcl.files import atomic_write
+from ftcl.recipes import RECIPES, Recipe, StageSpec
+from ftcl.recipes.acmnet.weights import read_weights
+from ftcl.recipes.config import configure, to_flat
+from ftcl.recipes.protocol import selection_split, with_protocol
+from ftcl.recipes.recipe import Config
+from ftcl.training import EpochRecord, Selection, chosen, fit
+
+# A line for the first, the last and about so many epochs in between.
+_NUM_LINES = 10
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train every stage of a recipe, or continue where an earlier run stopped, and score it on test."""
+    recipe = RECIPES[options.recipe]
+    device = choose_device(options.device)
+    data, config = _prepare(recipe, options)
+    out: Path = options.out
+    _require_writable(out)
+    weights: Mapping[str, Tensor] | None = None
+    epochs: dict[str, int] = {}
+    print(
+        f"{recipe.title}\ndata {data.spec}, seed {options.seed}, {device.type}, protocol {options.protocol}"
+    )
+    for spec in recipe.stages:
+        stage = spec.build(config, data, device, options.seed, weights)
+        split = selection_split(spec, options.protocol)
+        select = None if split is None else Selection(recipe.headline, recipe.metrics[recipe.headline], split)
+        checkpoint = out / f"{spec.name}.pt"
+        for record in fit(stage, checkpoint=checkpoint, select=select):
+            if _is_shown(record, stage.epochs):
+                print(_line(spec, record, stage.epochs, select), flush=True)
+        epochs[spec.name], weights = chosen(checkpoint)
+    assert weights is not None
+    stage.load_export(weights)
+    evaluation = stage.evaluate("test")
+    write_detections(out / "predictions.json", evaluation.detections)
+    report = {
+        "recipe": recipe.name,
+        "recipe_version": recipe.version,
+        "data": data.spec,
+        "data_fingerprint": data.fingerprint,
+        "fold": options.fold,
+        "data_seed": options.data_seed,
+        "seed": options.seed,
+        "protocol": options.protocol,
+        "split": "test",
+        "chosen_epochs": epochs,
+        "metrics": evaluation.metrics,
+        "config": to_flat(config),
+    }
+    _write_json(out / "metrics.json", report)
+    _print_metrics(evaluation.metrics, f"test, epoch {epochs[recipe.stages[-1].name]}")
+    if options.protocol == "reference":
+        print("The epoch was chosen on the test split, as the authors did: the result is optimistic.")
+    print(f"written: {out}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a checkpoint on a split."""
+    recipe = RECIPES[options.recipe]
+    device = choose_device(options.device)
+    if not options.checkpoint.is_file():
+        raise ValueError(f"there is no checkpoint {options.checkpoint}")
+    data, config = _prepare(recipe, options)
+    if options.out is not None:
+        _require_writable(options.out.resolve().parent)
+    weights = read_weights(options.checkpoint)
+    stage = recipe.stages[-1].build(config, data, device, 0, weights)
+    started_s = time.perf_counter()
+    evaluation = stage.evaluate(options.split)
+    seconds = time.perf_counter() - started_s
+    _print_metrics(
+        evaluation.metrics, f"{options.split}, {len(data.splits[options.split])} videos, {seconds:.1f} s"
+    )
+    if options.out is not None:
+        write_detections(options.out, evaluation.detections)
+        print(f"written: {options.out}")
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {"train": train, "evaluate": evaluate}
+
+
+def choose_device(name: str) -> torch.device:
+    """The named device; "auto" is the first of cuda, mps and cpu that is there. ValueError if it is not."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        raise ValueError(f"no {name} device here; --device auto takes what there is")
+    return torch.device(name)
+
+
+def _prepare(recipe: Recipe, options: argparse.Namespace) -> tuple[VideoDataset, Config]:
+    overrides: dict[str, str] = {}
+    for assignment in options.overrides:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise ValueError(f"--set {assignment}: write NAME=VALUE")
+        if name in overrides:
+            raise ValueError(f"--set {name} is given twice")
+        overrides[name] = value
+    # The preset is the word before the folder, so wrong parameters are found before data are read.
+    configure(recipe, _preset_or_any(recipe, options.data), overrides)
+    data = load_dataset(options.data, fold=options.fold, seed=options.data_seed)
+    return data, with_protocol(configure(recipe, data.preset, overrides), options.protocol)
+
+
+def _preset_or_any(recipe: Recipe, spec: str) -> str:
+    preset = spec.partition(":")[0]
+    try:
+        recipe.defaults(preset)
+    except ValueError:
+        return "watch"
+    return preset
+
+
+def _require_writable(folder: Path) -> None:
+    existing = folder.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write to {folder}: {existing} is not a folder that you may write to")
+
+
+def _is_shown(record: EpochRecord, epochs: int) -> bool:
+    return record.epoch in (1, epochs) or record.epoch % max(epochs // _NUM_LINES, 1) == 0
+
+
+def _line(spec: StageSpec, record: EpochRecord, epochs: int, select: Selection | None) -> str:
+    words = (
+        f"{spec.name} {record.epoch:>{len(str(epochs))}}/{epochs}  loss {record.metrics['loss/total']:.4f}"
+    )
+    if select is not None:
+        words += f"  {select.split} {select.metric} {record.metrics[f'{select.split}/{select.metric}']:.2f}"
+    return words + ("  (from the checkpoint)" if record.replayed else f"  {record.seconds:.2f} s")
+
+
+def _print_metrics(metrics: Mapping[str, float], title: str) -> None:
+    print(f"\n{title}")
+    for name, value in metrics.items():
+        print(f"  {name:<14}{value:7.2f}")
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+
+    def write(file: Any) -> None:
+        file.write(text.encode())
+
+    atomic_write(path, write)

@@ -1,0 +1,41 @@
+"""Weights from files: checkpoints of this project, and those that the authors released."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ftcl.training.checkpoint import load_checkpoint
+from ftcl.training.fit import chosen
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a run's checkpoint (its chosen epoch), or of the authors' {"model_state_dict": ...}.
+
+    Their ActivityNet network has a dropout layer before the first convolution, which numbers that one 1
+    instead of 0. Raises ValueError for other files.
+    """
+    content = load_checkpoint(path)
+    if "model_state_dict" not in content:
+        return chosen(path).weights
+    renamed = {
+        key.replace("feature_embedding.1.", "feature_embedding.0."): value
+        for key, value in content["model_state_dict"].items()
+    }
+    if not all(isinstance(value, Tensor) for value in renamed.values()):
+        raise ValueError(f"{path}: model_state_dict must hold tensors only")
+    return renamed
+
+
+def advise_on_shape(key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to change when a weight of ACM-Net has another shape than its network expects."""
+    if len(found) != len(wanted):
+        return "; it is no checkpoint of this network"
+    layer = key.split(".", 1)[0]
+    if layer == "feature_embedding" and found[0] == wanted[0]:
+        return f"; it was trained on features of {found[1]} channels, choose such data instead of {wanted[1]}"
+    if layer == "snippet_cls" and found[1:] == wanted[1:]:
+        return f"; it was trained on {found[0] - 1} classes, choose such data instead of {wanted[0] - 1}"
+    if layer == "feature_trans" and found[1:] == wanted[1:]:
+        return f"; set finetune.fsd_width={found[0]}"
+    width = found[0] if layer == "feature_embedding" else found[1]
+    return f"; set acmnet.width={width}"
