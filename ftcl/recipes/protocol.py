@@ -15,8 +15,9 @@ PROTOCOLS: Mapping[str, str] = {
 
 def with_protocol(config: Config, protocol: Protocol) -> Config:
     """`config` with the localisation that the protocol prescribes."""
-    reference = protocol == "reference"
-    localization = dataclasses.replace(config["localization"], nms_reference_plus_one=reference)
+    if protocol == "default":
+        return config
+    localization = dataclasses.replace(config["localization"], nms_reference_plus_one=True)
     return {**config, "localization": localization}
 
 

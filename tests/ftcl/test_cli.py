@@ -1,0 +1,226 @@
+"""`python -m ftcl` from end to end on the synthetic data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ftcl.__main__ import main
+from ftcl.training import chosen
+
+QUICK = [
+    "--set",
+    "pretrain.epochs=2",
+    "--set",
+    "finetune.epochs=2",
+    "--set",
+    "num_pairs=4",
+    "--set",
+    "width=8",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def use_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture(scope="module")
+def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        assert main([*train_command(out), *QUICK]) == 0
+    return out
+
+
+def train_command(out: Path, recipe: str = "ftcl") -> list[str]:
+    return ["train", "--recipe", recipe, "--data", "synthetic", "--device", "cpu", "--out", str(out)]
+
+
+def evaluate_command(checkpoint: Path, *more: str, recipe: str = "ftcl") -> list[str]:
+    command = ["evaluate", "--recipe", recipe, "--data", "synthetic", "--device", "cpu"]
+    return [*command, "--checkpoint", str(checkpoint), *more]
+
+
+def test_a_run_leaves_checkpoints_metrics_and_predictions(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        "pretrain.pt",
+        "finetune.pt",
+        "metrics.json",
+        "predictions.json",
+    }
+    report = json.loads((run / "metrics.json").read_text())
+    assert report["chosen_epochs"]["pretrain"] == 2
+    assert report["chosen_epochs"]["finetune"] in (1, 2)
+    assert 0 <= report["metrics"]["mAP@0.1:0.7"] <= 100
+    assert report["config"]["finetune.num_pairs"] == 4
+    assert json.loads((run / "predictions.json").read_text())["results"]
+
+
+def test_the_same_command_again_trains_nothing_and_reports_the_same(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert main([*train_command(run), *QUICK]) == 0
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert capsys.readouterr().out.count("(from the checkpoint)") == 4
+
+
+def test_a_folder_of_another_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*train_command(run), *QUICK, "--seed", "1"]) == 2
+    assert "seed was 0 and is now 1" in capsys.readouterr().err
+
+
+def test_evaluate_repeats_the_predictions_of_train(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.json"
+    command = evaluate_command(run / "finetune.pt", "--out", str(out), "--set", "width=8")
+    assert main(command) == 0
+    assert out.read_bytes() == (run / "predictions.json").read_bytes()
+
+
+@pytest.mark.parametrize("first_layer", ["feature_embedding.0.", "feature_embedding.1."])
+@pytest.mark.parametrize("recipe", ["acmnet", "ftcl"])
+def test_checkpoints_in_the_authors_layout_are_evaluated(
+    run: Path, tmp_path: Path, first_layer: str, recipe: str
+) -> None:
+    weights = {
+        name.replace("feature_embedding.0.", first_layer): value
+        for name, value in chosen(run / "finetune.pt").weights.items()
+    }
+    path, out = tmp_path / "released.pth", tmp_path / "predictions.json"
+    torch.save({"epoch": 7, "model_state_dict": weights}, path)
+    command = evaluate_command(path, "--out", str(out), "--set", "width=8", recipe=recipe)
+    assert main(command) == 0
+    assert out.read_bytes() == (run / "predictions.json").read_bytes()
+
+
+def test_the_protocol_changes_the_predictions(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "predictions.json"
+    command = evaluate_command(run / "finetune.pt", "--out", str(out), "--set", "width=8")
+    assert main([*command, "--protocol", "reference"]) == 0
+    assert out.read_bytes() != (run / "predictions.json").read_bytes()
+
+
+def test_the_reference_protocol_chooses_on_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*train_command(tmp_path, "acmnet"), *QUICK[:2], "--protocol", "reference"]) == 0
+    printed = capsys.readouterr().out
+    assert "test mAP@0.1:0.7" in printed
+    assert "chosen on the test split" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "lamda_fsd=1"], "did you mean finetune.lambda_fsd"),
+        (["--set", "lambda_fsd"], "write NAME=VALUE"),
+        (["--set", "lambda_fsd=-1"], "out of range"),
+        (["--set", "lambda_fsd=1", "--set", "lambda_fsd=2"], "given twice"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--data", "acm:/does/not/exist"], "/does/not/exist"),
+        (["--fold", "3"], "fold 3"),
+    ],
+)
+def test_wrong_usage_leaves_nothing_behind(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*train_command(out), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["train", "--recipe", "none"], ["fly"]])
+def test_wrong_commands_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_output_below_a_file_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(train_command(tmp_path / "file" / "run")) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_shape_names_the_option(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate_command(run / "finetune.pt", "--set", "width=9")) == 2
+    error = capsys.readouterr().err
+    assert "'feature_embedding.0.weight' of shape (8, 16, 3), the network expects (9, 16, 3)" in error
+    assert "set acmnet.width=8" in error
+
+    weights = dict(chosen(run / "finetune.pt").weights)
+    for key, shape, advice in (
+        ("feature_embedding.0.weight", (8, 20, 3), "features of 20 channels"),
+        ("snippet_cls.weight", (21, 8), "trained on 20 classes"),
+        ("feature_trans.weight", (6, 8), "set finetune.fsd_width=6"),
+    ):
+        path = tmp_path / "other.pth"
+        torch.save({"model_state_dict": {**weights, key: torch.zeros(shape)}}, path)
+        assert main(evaluate_command(path, "--set", "width=8")) == 2
+        error = capsys.readouterr().err
+        assert repr(key) in error
+        assert advice in error
+
+
+def test_missing_and_foreign_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(evaluate_command(tmp_path / "none.pt")) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    (tmp_path / "text.pt").write_text("hello")
+    assert main(evaluate_command(tmp_path / "text.pt")) == 2
+    assert "not a readable checkpoint" in capsys.readouterr().err
+
+
+def test_a_failing_training_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = train_command(tmp_path / "run", "acmnet")
+    assert main([*command, "--set", "pretrain.learning_rate=1e30"]) == 1
+    assert "not finite in epoch" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_exits_with_130_and_continues(tmp_path: Path, cache: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "ftcl", *train_command(out, "acmnet")]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    with subprocess.Popen(
+        [*command, "--set", "pretrain.epochs=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as running:
+        assert running.stdout is not None
+        while "pretrain      1/" not in (line := running.stdout.readline()):
+            assert line, running.stderr.read() if running.stderr else ""
+        running.send_signal(signal.SIGINT)
+        _, error = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "the same command continues" in error
+    finished = len(torch.load(out / "pretrain.pt", weights_only=True)["history"])
+    more = ["--set", f"pretrain.epochs={finished + 1}"]
+    assert main([*train_command(out, "acmnet"), *more]) == 0
+    assert json.loads((out / "metrics.json").read_text())["chosen_epochs"]["pretrain"] == finished + 1
+
+
+def test_help_names_every_data_set_and_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    for word in ("watch", "thumos14:DIR", "finetune.lambda_fsd", "130 interrupted"):
+        assert word in printed
