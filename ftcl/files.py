@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 
-def atomic_write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
     `write` receives an open binary file under a temporary name in the same folder; the file is flushed,
