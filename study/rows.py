@@ -1,0 +1,36 @@
+"""A trial as the ledger knows it."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["running", "complete", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a trial stands for in the study: the place that it fills in the design."""
+
+    phase: str  # search | confirm | ablation | context
+    stage: str  # a stage of the recipe, or "context"
+    seed: int
+    arm: str | None = None  # ablation and context
+    proposal: int | None = None  # search and confirm
+    pretrain_key: str | None = None  # what it starts from; of a pretraining, what it exports
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial: its place, its settings, its epochs, its end."""
+
+    trial: int
+    cell: Cell
+    parameters: Mapping[str, Any]  # "group.field" -> value, where it was set on top of the recipe's defaults
+    status: Status
+    started_at: datetime.datetime
+    ended_at: datetime.datetime | None = None
+    epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # epoch -> metrics of that epoch
+    host: str | None = None
+    failure: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)  # what the trial reported at its end
