@@ -1,0 +1,138 @@
+"""Proposals: the search space in Optuna's terms, the sampler, and what it is told.
+
+Every proposal is one trial of the Optuna study "proposals" in the ledger's journal. Its value is the mean
+objective over the search seeds; a proposal of which a run was stopped early is told as pruned, with the means
+of the epochs that all its runs reached, so that the sampler never takes a low-fidelity value for a final one.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from study.spec import Choice, FloatRange, IntRange, Search
+
+_PROPOSALS: Final = "proposals"
+
+
+class Proposals:
+    """Asks the sampler for settings and tells it what they were worth.
+
+    `active` names the parameters that are searched, given the values chosen so far.
+
+    A proposal depends only on the seed, its own number and what the ledger holds when it is asked: the
+    sampler starts from a fresh random state each time, so an interrupted search goes on without repeating
+    itself.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        search: Search,
+        active: Callable[[Mapping[str, Any]], Sequence[str]],
+        *,
+        direction: str,
+        seed: int,
+        defaults: Mapping[str, Any],
+    ) -> None:
+        self._search = search
+        self._active = active
+        self._seed = seed
+        self._defaults = dict(defaults)
+        self._study = optuna.create_study(
+            study_name=_PROPOSALS,
+            storage=storage,
+            direction="maximize" if direction == "max" else "minimize",
+            load_if_exists=True,
+        )
+        self._storage = storage
+        self._ids: dict[int, int] = {}
+        self.settings: dict[int, Mapping[str, Any]] = {}
+        self._open: set[int] = set()
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state == TrialState.WAITING:
+                continue
+            self._ids[trial.number] = trial._trial_id
+            self.settings[trial.number] = trial.params
+            if trial.state == TrialState.RUNNING:
+                self._open.add(trial.number)
+                # A crash between the ask and its last suggestion leaves the settings incomplete.
+                self._study.sampler = self._make_sampler(trial.number)
+                self.settings[trial.number] = self._suggest(optuna.Trial(self._study, trial._trial_id))
+
+    def ask(self) -> int:
+        """Return the number of a new proposal; number 0 is the published defaults."""
+        number = len(self.settings)
+        self._study.sampler = self._make_sampler(number)
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(self._defaults)
+        trial = self._study.ask()
+        self._ids[trial.number] = trial._trial_id
+        self.settings[trial.number] = self._suggest(trial)
+        self._open.add(trial.number)
+        return trial.number
+
+    def is_open(self, number: int) -> bool:
+        """Say whether a proposal has not been told yet."""
+        return number in self._open
+
+    def any_open(self) -> bool:
+        """Say whether some proposal has not been told yet."""
+        return bool(self._open)
+
+    def tell(self, number: int, value: float | None, curve: Mapping[int, float]) -> None:
+        """Tell what a proposal was worth.
+
+        `value` is its mean objective, or None if a run of it was stopped or failed; `curve` the mean
+        objective by epoch. Without either the proposal counts as failed.
+        """
+        for epoch, mean in sorted(curve.items()):
+            self._storage.set_trial_intermediate_value(self._ids[number], epoch, mean)
+        if value is not None:
+            self._study.tell(number, value, skip_if_finished=True)
+        else:
+            self._study.tell(
+                number, state=TrialState.PRUNED if curve else TrialState.FAIL, skip_if_finished=True
+            )
+        self._open.discard(number)
+
+    def _make_sampler(self, number: int) -> BaseSampler:
+        digest = hashlib.sha256(f"{self._seed}/{number}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "big")
+        if self._search.sampler.name == "random":
+            return RandomSampler(seed=seed)
+        return TPESampler(
+            n_startup_trials=self._search.sampler.startup,
+            multivariate=True,
+            group=True,
+            seed=seed,
+        )
+
+    def _suggest(self, trial: optuna.Trial) -> Mapping[str, Any]:
+        chosen: dict[str, Any] = {}
+        # A parameter becomes active once those that it depends on have their values.
+        while missing := [name for name in self._active(chosen) if name not in chosen]:
+            chosen[missing[0]] = _suggest_one(trial, missing[0], self._search.parameters[missing[0]])
+        return chosen
+
+
+def _suggest_one(trial: optuna.Trial, name: str, range_: FloatRange | IntRange | Choice) -> Any:
+    match range_:
+        case FloatRange(low=low, high=high, log=log):
+            return trial.suggest_float(name, low, high, log=log)
+        case IntRange(low=low, high=high, step=step, log=log):
+            return trial.suggest_int(name, low, high, step=step, log=log)
+        case Choice(options=options):
+            return trial.suggest_categorical(name, options)
+
+
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Average several runs epoch by epoch, over the epochs that all of them reached."""
+    if not curves:
+        return {}
+    shared = set.intersection(*(set(curve) for curve in curves))
+    return {epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in sorted(shared)}
