@@ -1,0 +1,226 @@
+"""The three phases of a study, each saying which trials it wants next.
+
+    search      every proposal on every search seed; runs stopped early on validation
+    confirm     the best proposals again on further seeds; the highest mean over all its seeds wins
+    ablation    every arm, on the winner's settings, on the same fresh seeds; nothing is stopped early
+
+A phase is told every epoch and end of its trials, and otherwise knows neither processes nor files.
+"""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from study.design import ablation_cells, rank_proposals, should_stop, winner
+from study.goal import Goal
+from study.rows import Row
+from study.search import Proposals, mean_curve
+from study.seeds import SeedPool
+from study.spec import Search, Space
+
+
+class StudyError(Exception):
+    """The study cannot go on: nothing is left to choose from."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A trial that a phase wants: its place in the design, and its settings."""
+
+    phase: str
+    seed: int
+    settings: Mapping[str, Any]
+    arm: str | None = None
+    proposal: int | None = None
+
+
+class Phase(ABC):
+    """A part of the study with trials of its own."""
+
+    name: str
+    pool: SeedPool
+
+    @abstractmethod
+    def wanted(self) -> list[Wanted]:
+        """Return what is to start now and has not been wanted before."""
+
+    @abstractmethod
+    def exhausted(self) -> bool:
+        """Say whether nothing more will be wanted, however the running trials end."""
+
+    def ended(self, row: Row) -> None:  # noqa: B027 - only a search has something to learn from an end
+        """Take note of a trial that ended."""
+
+    def stops(self, row: Row, epoch: int) -> bool:
+        """Say whether a trial is to stop after this epoch."""
+        return False
+
+
+class SearchPhase(Phase):
+    """Optuna proposes; every proposal runs on every seed; weak runs stop at rungs.
+
+    A rung compares runs of the same seed only, since the spread between seeds exceeds the effects sought.
+    With `batch`, a proposal and a rung see whole earlier batches and nothing else, so that neither depends on
+    timing; without, they see all that the ledger holds.
+    """
+
+    name = "search"
+
+    def __init__(
+        self, spec: Search, proposals: Proposals, pool: SeedPool, goal: Goal, *, batched: bool
+    ) -> None:
+        self.proposals = proposals
+        self.pool = pool
+        self._spec = spec
+        self._goal = goal
+        self._batch = spec.batch if batched else None
+        self._wanted = 0
+        self._rungs: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
+
+    def wanted(self) -> list[Wanted]:
+        seeds = self.pool.chosen()
+        if seeds is None or self.exhausted():
+            return []
+        if not seeds:
+            raise StudyError("no search seed passed the gate; lower gate.at_least in the space file")
+        known = len(self.proposals.settings)
+        if self._wanted == known:
+            if self._batch is None:
+                self.proposals.ask()
+            elif not self.proposals.any_open():
+                for _ in range(min(self._batch, self._spec.trials - known)):
+                    self.proposals.ask()
+        fresh = range(self._wanted, len(self.proposals.settings))
+        self._wanted = len(self.proposals.settings)
+        return [
+            Wanted(self.name, seed, self.proposals.settings[number], proposal=number)
+            for number in fresh
+            for seed in seeds
+        ]
+
+    def exhausted(self) -> bool:
+        return self._wanted >= self._spec.trials
+
+    def stops(self, row: Row, epoch: int) -> bool:
+        rule = self._spec.early_stopping
+        if rule is None or epoch not in rule.rungs or row.cell.proposal is None:
+            return False
+        own = row.cell.proposal
+        values = self._rungs[row.cell.seed, epoch]
+        values[own] = self._goal.curve(row)[epoch]
+        others = [value for proposal, value in values.items() if self._visible(proposal, own)]
+        return should_stop(values[own], epoch, others, rule, self._goal.direction)
+
+    def _visible(self, other: int, own: int) -> bool:
+        if self._batch is None:
+            return other != own
+        return other // self._batch < own // self._batch
+
+    def ended(self, row: Row) -> None:
+        number = row.cell.proposal
+        seeds = self.pool.chosen()
+        if number is None or seeds is None:
+            return
+        self._ended[number][row.cell.seed] = row
+        if not self.proposals.is_open(number) or set(self._ended[number]) < set(seeds):
+            return
+        curves = [self._goal.curve(run) for run in self._ended[number].values()]
+        self.proposals.tell(number, self.mean(number), mean_curve(curves))
+
+    def mean(self, number: int) -> float | None:
+        """Return a proposal's mean objective over the search seeds, None unless all its runs are complete."""
+        runs = self._ended[number].values()
+        if not runs or any(run.status != "complete" for run in runs):
+            return None
+        return sum(run.result["metrics"][self._goal.name] for run in runs) / len(runs)
+
+    def ranking(self) -> list[int]:
+        """Return the complete proposals, best first."""
+        values = {number: self.values(number) for number in self._ended if self.mean(number) is not None}
+        return rank_proposals(values, self._goal.direction)
+
+    def values(self, number: int) -> list[float]:
+        """Return a complete proposal's objective on each search seed."""
+        return [run.result["metrics"][self._goal.name] for run in self._ended[number].values()]
+
+
+class ConfirmPhase(Phase):
+    """The best proposals of the search again, on seeds that the search has not seen."""
+
+    name = "confirm"
+
+    def __init__(self, spec: Search, search: SearchPhase, pool: SeedPool, goal: Goal) -> None:
+        self.pool = pool
+        self._spec = spec
+        self._search = search
+        self._goal = goal
+        self._candidates: list[int] | None = None
+        self._values: dict[int, list[float]] = defaultdict(list)
+
+    def wanted(self) -> list[Wanted]:
+        seeds = self.pool.chosen()
+        if seeds is None or self._candidates is not None:
+            return []
+        self._candidates = self._search.ranking()[: self._spec.confirm.top]
+        if not self._candidates:
+            raise StudyError("no proposal of the search ran to its end on every search seed")
+        settings = self._search.proposals.settings
+        return [
+            Wanted(self.name, seed, settings[number], proposal=number)
+            for number in self._candidates
+            for seed in seeds
+        ]
+
+    def exhausted(self) -> bool:
+        return self._candidates is not None
+
+    def ended(self, row: Row) -> None:
+        if row.status == "complete" and row.cell.proposal is not None:
+            self._values[row.cell.proposal].append(row.result["metrics"][self._goal.name])
+
+    def winner(self) -> int:
+        """Return the candidate with the best mean over its search and confirmation seeds."""
+        assert self._candidates is not None
+        values = {number: self._search.values(number) + self._values[number] for number in self._candidates}
+        return winner(values, self._goal.direction)
+
+
+class AblationPhase(Phase):
+    """Every arm on every seed, all arms of a seed starting from the same pretrained model.
+
+    With a gate, the first seeds run whether they pass or not, beside those that pass, so that both results
+    exist.
+    """
+
+    name = "ablation"
+
+    def __init__(
+        self,
+        space: Space,
+        pool: SeedPool,
+        settings: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.pool = pool
+        self.settings: Mapping[str, Any] | None = None  # the winner's, once the phases before have ended
+        self._space = space
+        self._choose = settings
+        self._wanted: set[int] = set()
+
+    def wanted(self) -> list[Wanted]:
+        if self.settings is None:
+            self.settings = self._choose()
+        seeds = [seed for seed in self._seeds() if seed not in self._wanted]
+        self._wanted.update(seeds)
+        return [
+            Wanted(self.name, seed, {**self.settings, **self._space.ablation.arms[arm]}, arm=arm)
+            for arm, seed in ablation_cells(self._space, seeds)
+        ]
+
+    def exhausted(self) -> bool:
+        return self.pool.chosen() is not None and self._wanted.issuperset(self._seeds())
+
+    def _seeds(self) -> list[int]:
+        return [*dict.fromkeys((*self.pool.ungated, *(self.pool.chosen() or ())))]
