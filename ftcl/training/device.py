@@ -1,15 +1,13 @@
-"""Which device to train on."""
+"""Where to compute."""
 
 import torch
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The named device, or of cuda, mps and cpu the first that is there; ValueError if the named one is not."""
+    """The named device; "auto" is the first of cuda, mps and cpu that is there. ValueError if it is not."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
-    kind = name.partition(":")[0]
-    if not available.get(kind, False):
-        there = ", ".join(kind for kind, is_there in available.items() if is_there)
-        raise ValueError(f"device {name!r} is not available; this machine has: {there}")
+        name = next(kind for kind, there in available.items() if there)
+    if not available[name]:
+        raise ValueError(f"no {name} device here; --device auto takes what there is")
     return torch.device(name)
