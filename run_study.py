@@ -1,0 +1,177 @@
+"""The command: `python run_study.py --space fsd_lcs`. Parses, calls `study` and `analysis`, prints."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+_DESCRIPTION = """\
+Runs a study of a temporal action localization method: a search over its settings, then an ablation of its
+parts with paired seeds, and prints the ablation table. The same command continues an interrupted study and
+shows a finished one."""
+
+_EXAMPLES = """\
+examples:
+  python run_study.py --list                                     the studies that can be run
+  python run_study.py --space fsd_lcs --dry-run                  what it would cost
+  python run_study.py --space fsd_lcs                            run it on the bundled data
+  python run_study.py --space fsd_lcs --data thumos14:~/thumos14 --out studies/thumos14
+
+exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    console, errors = Console(), Console(stderr=True)
+    try:
+        return _run(_parser().parse_args(_with_subcommand(list(arguments or sys.argv[1:]))), console)
+    except ValueError as error:  # SpecError, DataError, LaunchError, ClusterError, RecordsError
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return WRONG_USAGE
+    except KeyboardInterrupt:
+        errors.print("interrupted before the first trial", markup=False)
+        return INTERRUPTED
+
+
+def _with_subcommand(arguments: list[str]) -> list[str]:
+    return arguments if arguments[:1] == ["run"] else ["run", *arguments]
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    # Imports stay below the parser so that --help and a wrong flag answer at once.
+    from study.launch import run
+    from study.phases import StudyError
+    from study.plan import Options, make_plan
+    from study.spec import list_spaces
+
+    if options.list:
+        for space in list_spaces():
+            console.print(f"{space.name:<16}{space.problem or space.title}", markup=False, soft_wrap=True)
+        return DONE
+    plan = make_plan(Options(**{name: vars(options)[name] for name in Options.__dataclass_fields__}))
+    if options.dry_run:
+        from study.estimate import estimate
+
+        console.print(estimate(plan).render(), soft_wrap=True)
+        return DONE
+    failed_trials = 0
+    if not plan.finished:
+        try:
+            outcome = run(plan, console)
+        except StudyError as error:
+            console.print(f"the study cannot go on: {error}", style="red", markup=False)
+            return WORK_FAILED
+        if not outcome.finished:
+            console.print(f"interrupted; the same command continues the study in {plan.out}", markup=False)
+            return INTERRUPTED
+        failed_trials = outcome.failed_trials
+
+    from analysis.ablation import print_ablation, write_ablation
+
+    if not plan.finished:
+        write_ablation(plan.out)
+    print_ablation(plan.out, console)
+    return WORK_FAILED if failed_trials else DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("run_study.py", description=_DESCRIPTION, formatter_class=form)
+    commands = parser.add_subparsers(required=True, metavar="[run]")
+    run = commands.add_parser(
+        "run", prog="run_study.py", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=form
+    )
+    what = run.add_argument_group("what to run")
+    choice = what.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--space", metavar="NAME", help="a shipped search space, or the path of a .yaml file")
+    choice.add_argument("--list", action="store_true", help="list the shipped search spaces and stop")
+    what.add_argument(
+        "--data",
+        metavar="SPEC",
+        help="watch (bundled real actions), synthetic, thumos14:DIR, activitynet:DIR or acm:DIR "
+        "(default: the one that the space names)",
+    )
+    what.add_argument(
+        "--fold", type=_at_least(0), default=0, metavar="K", help="which people test `watch` (default: 0)"
+    )
+    what.add_argument(
+        "--data-seed",
+        type=_at_least(0),
+        default=0,
+        metavar="S",
+        help="seed of the data's splits (default: 0)",
+    )
+    what.add_argument(
+        "--trials", type=_at_least(1), metavar="N", help="proposals of the search (default: the space's)"
+    )
+    what.add_argument(
+        "--seeds", type=_at_least(1), metavar="N", help="seeds of the ablation (default: the space's)"
+    )
+    what.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="S", help="seed of the whole study (default: 0)"
+    )
+    what.add_argument(
+        "--protocol",
+        choices=("default", "reference"),
+        default="default",
+        help="reference: the authors' choices, such as the best epoch on test; every table then says so",
+    )
+    what.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same table for the same --seed on this machine: proposals and stops never depend on timing",
+    )
+    where = run.add_argument_group("where and how")
+    where.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the results (default: studies/NAME)"
+    )
+    where.add_argument(
+        "--resume",
+        choices=("auto", "never", "require"),
+        default="auto",
+        help="auto continues the study in --out or starts one, never wants a new folder, require an old one",
+    )
+    where.add_argument(
+        "--concurrency",
+        type=_at_least(1),
+        metavar="N",
+        help="trials at once (default: one a core, as memory allows)",
+    )
+    where.add_argument(
+        "--gpus-per-trial",
+        type=_share,
+        metavar="F",
+        help="GPUs that a trial holds (default: the space's, 0 without any)",
+    )
+    where.add_argument(
+        "--address",
+        metavar="ADDR",
+        help="a running Ray cluster, `auto` on its head (default: start one here)",
+    )
+    where.add_argument(
+        "--dry-run", action="store_true", help="print trials, pretrainings, hours and disk, and stop"
+    )
+    return parser
+
+
+def _at_least(low: int):  # type: ignore[no-untyped-def]
+    def number(text: str) -> int:
+        if (value := int(text)) < low:
+            raise argparse.ArgumentTypeError(f"{text} is below {low}")
+        return value
+
+    return number
+
+
+def _share(text: str) -> float:
+    if not (value := float(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Run a study: start or join a cluster, hand its trials out, leave its records."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console
+
+from ftcl.data import VideoDataset
+from ftcl.evaluation import GroundTruth, write_ground_truth
+from ftcl.recipes import RECIPES
+from study.agenda import Agenda, Identity
+from study.job import Setup
+from study.ledger import Ledger
+from study.manifest import memory_bytes, usable_cores
+from study.phases import AblationPhase, ConfirmPhase, SearchPhase
+from study.plan import LOCK, LaunchError, Plan
+from study.progress import Display, Tally, make_display
+from study.records import GROUND_TRUTH, MANIFEST, write_json, write_tables
+from study.rows import Cell
+from study.search import Proposals
+from study.seeds import SeedPool
+from study.spec import Resources, Space
+
+_CONTEXT: Final = "context"  # phase and stage of the trials that learn nothing
+_MAX_DETAIL_VIDEOS: Final = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended."""
+
+    finished: bool
+    failed_trials: int
+    seconds: float
+
+
+def default_concurrency(space: Space) -> int:
+    """Return how many trials this machine runs at once: one a core, as far as the memory goes."""
+    memory_gb = max(resources.memory_gb for resources in _resources(space).values())
+    return max(1, min(usable_cores(), int(memory_bytes() / 1e9 / memory_gb)))
+
+
+def run(plan: Plan, console: Console) -> Outcome:
+    """Run the trials that the study still lacks, then write its records.
+
+    Raises ClusterError or LaunchError before the first trial; StudyError when nothing is left to go on with.
+    """
+    # Ray takes a second to import; a wrong flag, or a finished study, should not wait for it.
+    from study.tune.environment import prepare_environment
+
+    options, space = plan.options, plan.space
+    prepare_environment(options.address)
+    from study.tune.cluster import connect
+    from study.tune.run import run_agenda
+
+    started_s = time.monotonic()
+    concurrency = options.concurrency or default_concurrency(space)
+    wanted = _resources(space)
+    local_cpus = concurrency * max(resources.cpus for resources in wanted.values())
+    with connect(options.address, local_cpus=local_cpus) as cluster:
+        granted = cluster.grant(wanted, options.gpus_per_trial)
+        if options.address is not None and options.concurrency is None:
+            concurrency = cluster.slots(granted.values())
+        with _open(plan) as ledger:
+            agenda, ablation, display = _assemble(plan, ledger, concurrency, console)
+            setup = _setup(plan, [granted[stage.name].gpus for stage in plan.recipe.stages])
+            try:
+                with display:
+                    run_agenda(
+                        agenda, setup, granted, [stage.name for stage in plan.recipe.stages], concurrency
+                    )
+                if agenda.done:
+                    _add_context(plan, ledger)
+            finally:
+                _write_records(plan, ledger, agenda, ablation)
+    failed = sum(row.status == "failed" for row in ledger.rows.values())
+    return Outcome(agenda.done, failed, time.monotonic() - started_s)
+
+
+def _resources(space: Space) -> dict[str, Resources]:
+    return {stage.name: space.resources_of(stage.name) for stage in RECIPES[space.recipe].stages}
+
+
+def _setup(plan: Plan, gpus: list[float]) -> Setup:
+    return Setup(
+        out=plan.out,
+        recipe=plan.recipe.name,
+        data=plan.data.spec,
+        fold=plan.options.fold,
+        data_seed=plan.options.data_seed,
+        fingerprint=plan.data.fingerprint,
+        protocol=plan.options.protocol,
+        metric=plan.space.objective.metric,
+        deterministic=plan.options.deterministic,
+        detail_videos=detail_videos(plan.data),
+        num_threads=max(plan.space.resources_of(stage.name).cpus for stage in plan.recipe.stages),
+        gpus=tuple(gpus),
+    )
+
+
+@contextmanager
+def _open(plan: Plan) -> Iterator[Ledger]:
+    """Hold the study's folder: its manifest written, its ledger open, no second driver on it."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with (plan.out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LaunchError(
+                f"another process runs the study in {plan.out}; wait for it, or choose another --out"
+            ) from error
+        write_json(plan.out / MANIFEST, plan.manifest)
+        ground_truth = GroundTruth.from_videos(plan.data.ground_truth("test"), plan.data.classes)
+        write_ground_truth(plan.out / GROUND_TRUTH, ground_truth, "test")
+        yield Ledger(plan.out)
+
+
+def _assemble(
+    plan: Plan, ledger: Ledger, concurrency: int, console: Console
+) -> tuple[Agenda, AblationPhase, Display]:
+    space, recipe, goal = plan.space, plan.recipe, plan.goal
+    search, gated = space.search, space.gate is not None
+    pools = {
+        "search": SeedPool(plan.seeds.search, search.seeds, gated=gated),
+        "confirm": SeedPool(plan.seeds.confirm, search.confirm.seeds, gated=gated),
+        "ablation": SeedPool(plan.seeds.ablation, space.ablation.seeds, gated=gated),
+    }
+    proposals = Proposals(
+        ledger.storage,
+        search,
+        space.active,
+        direction=goal.direction,
+        seed=plan.options.seed,
+        defaults=space.defaults(plan.data.preset),
+    )
+    searching = SearchPhase(search, proposals, pools["search"], goal, batched=plan.options.deterministic)
+    confirming = ConfirmPhase(search, searching, pools["confirm"], goal)
+    ablating = AblationPhase(space, pools["ablation"], lambda: proposals.settings[confirming.winner()])
+    shares_pretraining = all(
+        space.searched_stage_of(name) == recipe.stages[-1].name for name in search.parameters
+    )
+    totals = {
+        "pretrain": sum(pool.wanted for pool in pools.values()) * (len(recipe.stages) - 1),
+        "search": search.trials * search.seeds,
+        "confirm": search.confirm.top * search.confirm.seeds,
+        "ablation": len(space.ablation.arms) * space.ablation.seeds,
+    }
+    tally = Tally(totals, goal.name, goal.direction, concurrency, recipe.stages[-1].name)
+    for row in ledger.rows.values():
+        if row.cell.phase != _CONTEXT:
+            tally.note(row)
+    display = make_display(console, tally)
+    agenda = Agenda(
+        recipe,
+        ledger,
+        [searching, confirming, ablating],
+        fixed=space.fixed,
+        goal=goal,
+        identity=Identity(plan.data.preset, plan.data.fingerprint, plan.options.deterministic),
+        gate=space.gate,
+        pretrain_early=shares_pretraining,
+        listener=display,
+    )
+    return agenda, ablating, display
+
+
+def _add_context(plan: Plan, ledger: Ledger) -> None:
+    """Enter what detections without learning are worth on the test videos, once for each ablation seed."""
+    present = {row.cell for row in ledger.rows.values()}
+    for seed in plan.seeds.ablation(plan.space.ablation.seeds):
+        for arm, metrics in plan.recipe.context(plan.data, "test", seed).items():
+            cell = Cell(_CONTEXT, _CONTEXT, seed, arm=arm)
+            if cell not in present:
+                row = ledger.start(cell, {})
+                result = {"metrics": {f"test/{name}": value for name, value in metrics.items()}}
+                ledger.end(row.trial, "complete", result=result)
+
+
+def _write_records(plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase) -> None:
+    """Derive the tables from the ledger, and complete the manifest with what the study chose."""
+    write_tables(plan.out, ledger.rows.values())
+    seeds = {
+        name: {"ungated": list(pool.ungated), "gated": list(pool.chosen() or ()) if pool.gated else None}
+        for name, pool in agenda.pools.items()
+    }
+    chosen = {"seeds": seeds, "winner": ablation.settings, "finished": agenda.done}
+    write_json(plan.out / MANIFEST, {**plan.manifest, **chosen})
+
+
+def detail_videos(data: VideoDataset) -> tuple[str, ...]:
+    """Return a fixed handful of test videos to look at: two of each of the first classes that have two."""
+    chosen: list[str] = []
+    for label in range(len(data.classes)):
+        of_class = [name for name in sorted(data.splits["test"]) if data.videos[name].labels == (label,)]
+        if len(of_class) >= 2:
+            chosen += of_class[:2]
+        if len(chosen) >= _MAX_DETAIL_VIDEOS:
+            break
+    return tuple(chosen)

@@ -1,0 +1,138 @@
+"""What was run, on what, with which versions: written once per study, compared when the study continues."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from study.records import SCHEMA_VERSION
+
+_PACKAGES: Final = (
+    "torch",
+    "ray",
+    "optuna",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "tensorboard",
+    "pyarrow",
+    "seglearn",
+)
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+# What must be equal for two launches to be one study, with the words that a user knows it by.
+_IDENTITY: Final = {
+    ("space", "name"): "search space",
+    ("space", "definition"): "content of the search space",
+    ("recipe", "name"): "recipe",
+    ("recipe", "version"): "version of the recipe",
+    ("data", "spec"): "data",
+    ("data", "fold"): "fold of the data",
+    ("data", "seed"): "data seed",
+    ("data", "fingerprint"): "content of the data",
+    ("seed",): "seed",
+    ("deterministic",): "determinism",
+    ("protocol",): "protocol",
+}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return, in words, how two manifests describe different studies."""
+    found = []
+    for path, name in _IDENTITY.items():
+        before, now = _get(old, path), _get(new, path)
+        if before == now:
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            found += [f"{name}: {line}" for line in _changes(before, now)]
+        else:
+            found.append(f"{name}: {before} there, {now} now")
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, hardware and the state of the source tree."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "git": _git(),
+        "hardware": {
+            "machine": platform.platform(),
+            "cpu": _cpu_model(),
+            "cores": usable_cores(),
+            "memory_gb": round(memory_bytes() / 1e9, 1),
+        },
+    }
+
+
+def command_line() -> list[str]:
+    """Return the command as the user typed it."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Return the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def new_manifest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a study that starts now."""
+    return {"schema_version": SCHEMA_VERSION, "command": command_line(), **content, **environment()}
+
+
+def _get(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = manifest
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += _changes(old, new, f"{prefix}{key}: ")
+        else:
+            lines.append(f"{prefix}{key}: {old} there, {new} now")
+    return lines
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, str] | None:
+    """Return the revision of the source tree and what differs from it; None outside a checkout."""
+
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=30, check=True
+        )
+        return done.stdout
+
+    try:
+        return {"revision": ask("rev-parse", "HEAD").strip(), "diff": ask("diff", "HEAD")}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,159 @@
+"""What a launch will do, decided and checked before anything is started or written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ftcl.data import VideoDataset, load_dataset
+from ftcl.recipes import RECIPES, Recipe
+from ftcl.recipes.protocol import Protocol, selection_split
+from study.design import Seeds
+from study.goal import Goal
+from study.manifest import differences, new_manifest
+from study.records import MANIFEST, read_manifest
+from study.spec import Space, load_space
+
+LOCK: Final = ".lock"  # held by the driver of a study
+Resume = Literal["auto", "never", "require"]
+
+
+class LaunchError(ValueError):
+    """The study cannot start; the message says why and what to change."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; None leaves the choice to the space file or the machine."""
+
+    space: str
+    data: str | None = None
+    fold: int = 0
+    data_seed: int = 0
+    out: Path | None = None
+    trials: int | None = None
+    seeds: int | None = None
+    concurrency: int | None = None
+    gpus_per_trial: float | None = None
+    address: str | None = None
+    resume: Resume = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    protocol: Protocol = "default"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study that passed every check: it can start, continue, or only be shown again."""
+
+    options: Options
+    space: Space
+    recipe: Recipe
+    data: VideoDataset
+    out: Path
+    manifest: Mapping[str, Any]  # of the run that started the study, or of this one
+    finished: bool
+
+    @property
+    def goal(self) -> Goal:
+        """What the search improves, as the records name it."""
+        metric = self.space.objective.metric
+        split = selection_split(self.recipe.stages[-1], self.options.protocol) or "validation"
+        return Goal(f"{split}/{metric}", self.recipe.metrics[metric])
+
+    @property
+    def seeds(self) -> Seeds:
+        """The disjoint seeds of the phases."""
+        return Seeds(self.options.seed)
+
+
+def make_plan(options: Options) -> Plan:
+    """Check space, data and output folder, without leaving a trace.
+
+    Raises SpecError, DataError or LaunchError with the thing, the place and the fix.
+    """
+    space = load_space(options.space).with_overrides(trials=options.trials, seeds=options.seeds)
+    recipe = RECIPES[space.recipe]
+    out = (options.out or Path("studies") / space.name).absolute()
+    existing = _existing(out, options.resume)
+    data = load_dataset(options.data or space.data, fold=options.fold, seed=options.data_seed)
+    space.check_defaults(data.preset)
+    described = _describe(options, space, recipe, data)
+    if existing is not None:
+        changed = differences(existing, described)
+        if changed:
+            raise LaunchError(
+                f"{out} holds another study; choose another --out, or ask for the same as there:\n  "
+                + "\n  ".join(changed)
+            )
+    finished = existing is not None and bool(existing.get("finished"))
+    return Plan(options, space, recipe, data, out, existing or new_manifest(described), finished)
+
+
+def _existing(out: Path, resume: Resume) -> dict[str, Any] | None:
+    """Return the manifest of the study in OUT, if there is one and it may be continued."""
+    if (out / MANIFEST).exists():
+        if resume == "never":
+            raise LaunchError(f"{out} holds a study already; choose another --out, or drop --resume never")
+        return read_manifest(out)
+    if resume == "require":
+        raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume require")
+    if out.exists() and not out.is_dir():
+        raise LaunchError(f"{out} is a file, not a folder; choose another --out")
+    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+        raise LaunchError(f"{out} holds other files and no study; choose an empty folder with --out")
+    _check_writable(out)
+    return None
+
+
+def _check_writable(out: Path) -> None:
+    """Make the folder and take it away again: permissions alone do not tell (root, read-only mounts)."""
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise LaunchError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
+    finally:
+        for folder in missing:
+            if folder.is_dir():
+                folder.rmdir()
+
+
+def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset) -> dict[str, Any]:
+    definition = json.loads(space.model_dump_json(by_alias=True))
+    arms = definition["ablation"]["arms"]
+    return {
+        "space": {
+            "name": space.name,
+            "title": space.title,
+            "recipe": recipe.name,
+            "data": data.spec,
+            "arms": arms,
+            "baseline": space.ablation.baseline,
+            "families": definition["ablation"]["families"],
+            "controls": definition["ablation"]["controls"],
+            "seeds": space.ablation.seeds,
+            "definition": definition,
+        },
+        "recipe": {"name": recipe.name, "version": recipe.version},
+        "metrics": dict(recipe.metrics),
+        "headline": recipe.headline,
+        "data": {
+            "spec": data.spec,
+            "preset": data.preset,
+            "fold": options.fold,
+            "seed": options.data_seed,
+            "fingerprint": data.fingerprint,
+        },
+        "protocol": options.protocol,
+        "deterministic": options.deterministic,
+        "seed": options.seed,
+        "gate": None if space.gate is None else space.gate.model_dump(),
+        "seeds": None,
+        "winner": None,
+        "finished": False,
+    }

@@ -1,0 +1,201 @@
+"""The live view of a running study: a small table on a terminal, a line per event elsewhere."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study.rows import Row
+
+GROUPS: Final = ("pretrain", "search", "confirm", "ablation")
+_EPOCH_LINES_EVERY_S: Final = 60.0
+
+
+class Tally:
+    """Counts what a study has done, from the rows of its ledger and the news of its trials."""
+
+    def __init__(
+        self, totals: Mapping[str, int], objective: str, direction: str, concurrency: int, last_stage: str
+    ) -> None:
+        self.totals = dict(totals)
+        self.objective = objective
+        self.rows: dict[int, Row] = {}
+        self._sign = 1 if direction == "max" else -1
+        self._concurrency = concurrency
+        self._last_stage = last_stage
+
+    def note(self, row: Row) -> None:
+        """Take in a row as it is now."""
+        self.rows[row.trial] = row
+
+    def group(self, row: Row) -> str:
+        """Return the line that a trial is counted in."""
+        return row.cell.phase if row.cell.stage == self._last_stage else "pretrain"
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """Return, for each group, how many trials have each status."""
+        counts: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
+        for row in self.rows.values():
+            counts[self.group(row)][row.status] += 1
+        return counts
+
+    def best(self) -> tuple[float, Row] | None:
+        """Return the best objective of a complete search or confirmation run so far."""
+        complete = [
+            (row.result["metrics"][self.objective], row)
+            for row in self.rows.values()
+            if row.status == "complete" and row.cell.proposal is not None
+        ]
+        return max(complete, key=lambda item: self._sign * item[0], default=None)
+
+    def shared(self) -> int:
+        """Return how many fine-tunings started from a pretrained model that another one had used before."""
+        keys = [
+            row.cell.pretrain_key
+            for row in self.rows.values()
+            if row.cell.stage == self._last_stage and row.cell.pretrain_key
+        ]
+        return len(keys) - len(set(keys))
+
+    def seconds_left(self) -> float | None:
+        """Estimate the time left from the mean time of finished trials; None before the first of them."""
+        spent: dict[bool, list[float]] = {True: [], False: []}
+        for row in self.rows.values():
+            if row.status != "running" and row.ended_at is not None:
+                is_last = row.cell.stage == self._last_stage
+                spent[is_last].append((row.ended_at - row.started_at).total_seconds())
+        if not spent[True]:
+            return None
+        means = {stage: sum(values) / len(values) if values else 0.0 for stage, values in spent.items()}
+        left = 0.0
+        for group, counts in self.counts().items():
+            ended = sum(count for status, count in counts.items() if status != "running")
+            left += max(self.totals[group] - ended, 0) * means[group != "pretrain"]
+        return left / self._concurrency
+
+
+class PlainDisplay(AbstractContextManager["PlainDisplay"]):
+    """Prints a line when a trial starts and ends, and now and then while long epochs pass."""
+
+    def __init__(self, console: Console, tally: Tally) -> None:
+        self._console = console
+        self._tally = tally
+        self._last_line_s = time.monotonic()
+
+    def started(self, row: Row) -> None:
+        self._tally.note(row)
+        self._line(f"start  {_name(row)}")
+
+    def epoch(self, row: Row, epoch: int) -> None:
+        self._tally.note(row)
+        if time.monotonic() - self._last_line_s >= _EPOCH_LINES_EVERY_S:
+            self._line(f"epoch  {_name(row)}: epoch {epoch}")
+
+    def ended(self, row: Row) -> None:
+        self._tally.note(row)
+        self._line(f"{row.status:<9}{_name(row)}{_outcome(row, self._tally.objective)}")
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def _line(self, text: str) -> None:
+        self._last_line_s = time.monotonic()
+        ended = sum(row.status != "running" for row in self._tally.rows.values())
+        total = sum(self._tally.totals.values())
+        self._console.print(f"[{ended:>3}/{total}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveDisplay(AbstractContextManager["LiveDisplay"]):
+    """A table that is redrawn in place: phases, trials, the best so far, time left."""
+
+    def __init__(self, console: Console, tally: Tally) -> None:
+        self._tally = tally
+        self._started_s = time.monotonic()
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
+
+    def started(self, row: Row) -> None:
+        self._tally.note(row)
+
+    def epoch(self, row: Row, epoch: int) -> None:
+        self._tally.note(row)
+
+    def ended(self, row: Row) -> None:
+        self._tally.note(row)
+        if row.status == "failed":
+            self._live.console.print(f"failed {_name(row)}: {row.failure}", style="red", markup=False)
+
+    def __enter__(self) -> "LiveDisplay":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def render(self) -> Group:
+        """Draw the present state."""
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("phase")
+        for name in ("done", "running", "stopped", "failed", "of"):
+            table.add_column(name, justify="right")
+        for group, counts in self._tally.counts().items():
+            ended = counts["complete"] + counts["stopped"] + counts["failed"]
+            total = self._tally.totals[group]
+            mark = "✓" if ended >= total and not counts["running"] else "▸" if counts["running"] else " "
+            table.add_row(
+                f"{mark} {group}",
+                *(str(counts[status] or "·") for status in ("complete", "running", "stopped", "failed")),
+                str(max(total, sum(counts.values()))),
+            )
+        return Group(table, Text(self._summary(), style="dim"))
+
+    def _summary(self) -> str:
+        parts = [f"{_duration(time.monotonic() - self._started_s)} elapsed"]
+        left = self._tally.seconds_left()
+        if left is not None:
+            parts.append(f"about {_duration(left)} left")
+        best = self._tally.best()
+        if best is not None:
+            parts.append(f"best {self._tally.objective} {best[0]:.1f} (proposal {best[1].cell.proposal})")
+        parts.append(f"pretrained models shared {self._tally.shared()} times")
+        return " · ".join(parts)
+
+
+Display = PlainDisplay | LiveDisplay
+
+
+def make_display(console: Console, tally: Tally) -> Display:
+    """Return the display that fits the console: redrawn on a terminal, lines elsewhere."""
+    return LiveDisplay(console, tally) if console.is_terminal else PlainDisplay(console, tally)
+
+
+def _name(row: Row) -> str:
+    cell = row.cell
+    what = cell.arm or (f"proposal {cell.proposal}" if cell.proposal is not None else f"for {cell.phase}")
+    return f"trial {row.trial}: {cell.stage}, {what}, seed {cell.seed}"
+
+
+def _outcome(row: Row, objective: str) -> str:
+    if row.status == "failed":
+        return f": {row.failure}"
+    value = row.result.get("metrics", {}).get(objective)
+    if value is not None:
+        return f": {objective} {value:.1f}"
+    return f" after epoch {max(row.epochs, default=0)}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min"
+        if hours
+        else f"{minutes} min {seconds:02} s"
+        if minutes
+        else f"{seconds} s"
+    )
