@@ -1,0 +1,174 @@
+"""The ablation table: every arm against the baseline, paired by seed, in long form.
+
+A row is one comparison on one metric, and all its numbers rest on the same n seeds: those that are
+complete both in the arm and in what it is compared with. `n_missing` counts the wanted seeds that are not.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Family, Study
+from analysis.statistics import holm, paired_difference
+from study.records import TRIALS, RecordsError
+
+COLUMNS: Final = (
+    "arm",
+    "baseline",
+    "family",
+    "metric",
+    "n",
+    "n_missing",
+    "mean",
+    "sd",
+    "diff",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "wins",
+)
+
+
+class Comparison(NamedTuple):
+    """An arm and what it is compared with; None: only its mean is asked for."""
+
+    arm: str
+    against: str | None
+
+
+class MissingRuns(NamedTuple):
+    """Wanted seeds of an arm without a result, and why."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    reason: str
+
+
+def ablation_table(study: Study) -> pd.DataFrame:
+    """Return one row per comparison and metric, with the columns of COLUMNS.
+
+    The arms come first, each against the baseline (the baseline itself against nothing), then what families
+    and controls compare with other arms, then context. p and p_holm stand only in the rows of a family: its
+    arms on its metric. With a gate there is one such table per selection of seeds, and a last column `seeds`
+    tells them apart: "gated" first, then "ungated".
+    Raises RecordsError if the records hold two results for one arm and seed.
+    """
+    tables = []
+    for selection, seeds in study.selections.items():
+        rows = [row for comparison in comparisons(study) for row in _rows(study, seeds, comparison)]
+        rows += [row for arm in context_arms(study) for row in _rows(study, seeds, Comparison(arm, None))]
+        table = _with_holm(pd.DataFrame(rows, columns=COLUMNS), study)
+        tables.append(table if study.gate is None else table.assign(seeds=selection))
+    return pd.concat(tables, ignore_index=True).astype({"wins": "Int64"})
+
+
+def main_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that conclusions rest on: of the gated seeds if there is a gate, else all."""
+    return table if study.gate is None else table[table["seeds"] == next(iter(study.selections))]
+
+
+def comparisons(study: Study) -> list[Comparison]:
+    """Return what is compared with what, the baseline's own row included."""
+    base = study.baseline
+    pairs = [Comparison(arm, None if arm == base else base) for arm in study.arms]
+    pairs += [Comparison(arm, family.against) for family in study.families for arm in family.arms]
+    pairs += [Comparison(arm, against) for against in study.controls_against for arm in study.controls]
+    return list(dict.fromkeys(pairs))
+
+
+def context_arms(study: Study) -> list[str]:
+    """Return the names of the context rows: what needs no training at all."""
+    return list(study.trials.loc[study.trials["phase"] == "context", "arm"].unique())
+
+
+def missing_runs(study: Study, seeds: Sequence[int]) -> list[MissingRuns]:
+    """Return the arms' seeds that have no result, grouped by reason; empty if the table is complete."""
+    missing = []
+    for arm in study.arms:
+        runs = _runs(study, arm, seeds)
+        reasons: dict[str, list[int]] = {}
+        for seed, reason in zip(seeds, _reasons(study, runs), strict=True):
+            if reason is not None:
+                reasons.setdefault(reason, []).append(seed)
+        missing += [MissingRuns(arm, tuple(group), reason) for reason, group in reasons.items()]
+    return missing
+
+
+def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
+    words = {"running": "not finished yet", "stopped": "stopped before its end"}
+    values = np.column_stack([_values(runs, metric) for metric in study.metrics])
+    for status, failure, row in zip(runs["status"], runs["failure"], values, strict=True):
+        absent = [metric for metric, value in zip(study.metrics, row, strict=True) if not np.isfinite(value)]
+        if not isinstance(status, str):
+            yield "not started"
+        elif status != "complete":
+            yield words.get(status) or f"failed: {failure or 'without a message'}"
+        else:
+            yield f"complete, but without a value of {', '.join(absent)}" if absent else None
+
+
+def _runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the trials of an arm, one row per seed in the order of `seeds`, empty where there is none."""
+    trials = study.trials
+    runs = trials[trials["phase"].isin(["ablation", "context"]) & (trials["arm"] == arm)].set_index("seed")
+    twice = runs.index[runs.index.duplicated()]
+    if len(twice):
+        raise RecordsError(
+            f"{study.out / TRIALS} holds two trials of arm {arm} with seed {twice[0]}; "
+            "run the study's command again to derive it from the ledger"
+        )
+    return runs.reindex(list(seeds))
+
+
+def _values(runs: pd.DataFrame, metric: str) -> np.ndarray:
+    column = f"test/{metric}"
+    if column not in runs:
+        return np.full(len(runs), np.nan)
+    values = runs[column].where(runs["status"] == "complete").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _rows(study: Study, seeds: Sequence[int], comparison: Comparison) -> Iterator[dict[str, object]]:
+    runs = _runs(study, comparison.arm, seeds)
+    others = None if comparison.against is None else _runs(study, comparison.against, seeds)
+    # A gate may run out of seeds; those it could not find are missing too.
+    wanted = max(study.num_seeds, len(seeds))
+    for metric, direction in study.metrics.items():
+        values = _values(runs, metric)
+        other = values if others is None else _values(others, metric)
+        paired = np.isfinite(values) & np.isfinite(other)
+        values, other = values[paired], other[paired]
+        row: dict[str, object] = {
+            "arm": comparison.arm,
+            "baseline": comparison.against,
+            "metric": metric,
+            "n": len(values),
+            "n_missing": wanted - len(values),
+            "mean": values.mean() if len(values) else np.nan,
+            "sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+        }
+        if others is None:
+            yield row
+            continue
+        result = paired_difference(values, other, direction=direction)
+        row |= {"diff": result.mean, "ci_low": result.ci_low, "ci_high": result.ci_high, "wins": result.wins}
+        families = [family for family in study.families if _belongs(family, comparison, metric)]
+        yield from ({**row, "family": family.name, "p": result.p} for family in families)
+        if not families:
+            yield row
+
+
+def _belongs(family: Family, comparison: Comparison, metric: str) -> bool:
+    return family.metric == metric and family.against == comparison.against and comparison.arm in family.arms
+
+
+def _with_holm(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    p_holm = np.full(len(table), np.nan)
+    for family in study.families:
+        members = (table["family"] == family.name).to_numpy()
+        p_holm[members] = holm(table.loc[members, "p"].tolist())
+    numbers = ["mean", "sd", "diff", "ci_low", "ci_high", "p", "p_holm"]
+    return table.assign(p_holm=p_holm).astype(dict.fromkeys(numbers, np.float64))

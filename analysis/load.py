@@ -1,0 +1,149 @@
+"""Reading a study's folder: the one place in analysis that knows how records are laid out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.statistics import Direction
+from study.records import MANIFEST, TRIALS, RecordsError, read_manifest, read_table
+
+_NEEDED_COLUMNS: Final = ("trial", "phase", "arm", "seed", "status", "failure")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Comparisons that answer one question together."""
+
+    name: str
+    metric: str
+    arms: tuple[str, ...]
+    against: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a pretrained model had to reach on validation."""
+
+    metric: str
+    at_least: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its records tell it."""
+
+    out: Path
+    name: str
+    title: str
+    recipe: str
+    data: str
+    fold: int
+    data_seed: int
+    fingerprint: str
+    arms: tuple[str, ...]
+    baseline: str
+    families: tuple[Family, ...]
+    controls: tuple[str, ...]
+    controls_against: tuple[str, ...]
+    metrics: Mapping[str, Direction]  # in the order of the manifest
+    headline: str
+    protocol: str
+    gate: Gate | None
+    num_seeds: int  # wanted of every arm
+    ungated_seeds: tuple[int, ...]
+    gated_seeds: tuple[int, ...] | None  # None: no gate, or a gate that is still undecided
+    winner: Mapping[str, Any] | None  # the settings that the ablation ran on
+    versions: Mapping[str, str | None]  # None: not installed
+    git: Mapping[str, str] | None  # revision and diff of the source tree; None: not a checkout
+    trials: pd.DataFrame
+
+    @property
+    def selections(self) -> dict[str, tuple[int, ...]]:
+        """The selections of ablation seeds that have a table, the main one first."""
+        gated = {} if self.gated_seeds is None else {"gated": self.gated_seeds}
+        return {**gated, "ungated": self.ungated_seeds}
+
+
+def load_study(out: Path) -> Study:
+    """Read a study's manifest and trials.
+
+    Raises RecordsError, naming the file, if the folder is no study or its records are incomplete.
+    """
+    if not out.is_dir():
+        raise RecordsError(f"{out} is not a folder; give the folder that the study wrote (its --out)")
+    manifest = read_manifest(out)
+    trials = _read_trials(out / TRIALS)
+    try:
+        study = _study(out, manifest, trials)
+    except KeyError as error:
+        raise RecordsError(
+            f"{out / MANIFEST} has no entry {error}; the study's command writes it anew"
+        ) from error
+    _check_metrics(study)
+    return study
+
+
+def _read_trials(path: Path) -> pd.DataFrame:
+    try:
+        trials: pd.DataFrame = read_table(path).to_pandas()
+    except RecordsError:
+        raise
+    except ValueError as error:
+        raise RecordsError(
+            f"{path} cannot be read ({error}); run the study's command again to derive it from the ledger"
+        ) from error
+    missing = [name for name in _NEEDED_COLUMNS if name not in trials]
+    if missing:
+        raise RecordsError(f"{path} has no column {', '.join(missing)}; run the study's command again")
+    return trials
+
+
+def _study(out: Path, manifest: Mapping[str, Any], trials: pd.DataFrame) -> Study:
+    space, data = manifest["space"], manifest["data"]
+    if manifest["seeds"] is None:
+        raise RecordsError(
+            f"{out / MANIFEST} names no seeds yet: the study has just started, try again later"
+        )
+    seeds = manifest["seeds"]["ablation"]
+    controls = space["controls"] or {"arms": (), "against": ()}
+    return Study(
+        out=out,
+        name=space["name"],
+        title=space["title"],
+        recipe=space["recipe"],
+        data=data["spec"],
+        fold=data["fold"],
+        data_seed=data["seed"],
+        fingerprint=data["fingerprint"],
+        arms=tuple(space["arms"]),
+        baseline=space["baseline"],
+        families=tuple(
+            Family(family["name"], family["metric"], tuple(family["arms"]), family["against"])
+            for family in space["families"]
+        ),
+        controls=tuple(controls["arms"]),
+        controls_against=tuple(controls["against"]),
+        metrics=manifest["metrics"],
+        headline=manifest["headline"],
+        protocol=manifest["protocol"],
+        gate=None if manifest["gate"] is None else Gate(**manifest["gate"]),
+        num_seeds=space["seeds"],
+        ungated_seeds=tuple(seeds["ungated"]),
+        gated_seeds=None if seeds["gated"] is None else tuple(seeds["gated"]),
+        winner=manifest["winner"],
+        versions=manifest["versions"],
+        git=manifest["git"],
+        trials=trials,
+    )
+
+
+def _check_metrics(study: Study) -> None:
+    for metric in (study.headline, *(family.metric for family in study.families)):
+        if metric not in study.metrics:
+            raise RecordsError(
+                f"{study.out / MANIFEST} compares on {metric}, which is not among its metrics: "
+                f"{', '.join(study.metrics)}"
+            )
