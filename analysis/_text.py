@@ -1,0 +1,136 @@
+"""Numbers and rows of an ablation table as short text, the same for Markdown and for a terminal."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.ablation import MissingRuns, context_arms, missing_runs
+from analysis.conclusion import verdict
+from analysis.load import Study
+
+NONE = "–"
+
+
+class Line(NamedTuple):
+    """One row of a table, as text."""
+
+    arm: str
+    seeds: str
+    mean: str
+    diff: str
+    interval: str
+    p: str
+    p_holm: str
+    wins: str
+    shown: bool  # the row shows a difference
+    partial: bool  # wanted seeds are missing
+
+
+class Section(NamedTuple):
+    """Rows that are compared with the same arm."""
+
+    title: str
+    lines: list[Line]
+
+
+def sections(study: Study, table: pd.DataFrame, metric: str) -> list[Section]:
+    """Return the rows of one metric: against the baseline, against other arms, context."""
+    rows = table[table["metric"] == metric]
+    digits = decimals(rows["mean"])
+    context = rows["arm"].isin(context_arms(study))
+    first = ~context & (rows["baseline"].isna() | (rows["baseline"] == study.baseline))
+    others = rows[~context & ~first]
+    parts = [(f"against {study.baseline}", rows[first])]
+    parts += [(f"against {name}", part) for name, part in others.groupby("baseline", sort=False)]
+    parts += [("without training", rows[context])] if context.any() else []
+    return [
+        Section(title, [_line(study, row, digits) for _, row in part.iterrows()]) for title, part in parts
+    ]
+
+
+def _line(study: Study, row: pd.Series, digits: int) -> Line:
+    wanted = row["n"] + row["n_missing"]
+    compared = not math.isnan(row["diff"])
+    interval = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
+    return Line(
+        arm=row["arm"],
+        seeds=f"{row['n']}/{wanted} ⚠" if row["n_missing"] else str(row["n"]),
+        mean=mean_sd(row, digits),
+        diff=signed(row["diff"], digits) if compared else NONE,
+        interval=interval if compared and not math.isnan(row["ci_low"]) else NONE,
+        p=p_value(row["p"]),
+        p_holm=p_value(row["p_holm"]),
+        wins=f"{row['wins']}/{row['n']}" if compared else NONE,
+        shown=verdict(row, study.metrics[row["metric"]]) != "unclear",
+        partial=row["n_missing"] > 0,
+    )
+
+
+def decimals(means: pd.Series) -> int:
+    """Return how many decimals give the largest of some values three digits."""
+    largest = means.abs().max()
+    if not largest > 0:
+        return 1
+    return min(max(2 - math.floor(math.log10(largest)), 0), 6)
+
+
+def mean_sd(row: pd.Series, digits: int) -> str:
+    """Return "mean ± sd", what of it there is."""
+    if math.isnan(row["mean"]):
+        return NONE
+    mean = f"{row['mean']:.{digits}f}"
+    return (mean if math.isnan(row["sd"]) else f"{mean} ± {row['sd']:.{digits}f}").replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign; one that rounds to 0 has none."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+
+
+def p_value(p: float) -> str:
+    """Return a p with enough decimals to see on which side of 0.05 it lies."""
+    if math.isnan(p):
+        return NONE
+    return "<0.0001" if p < 0.0001 else f"{p:.2f}" if p >= 0.1 else f"{p:.4f}"
+
+
+def main_metrics(study: Study) -> list[str]:
+    """Return the metrics that have a table of comparisons: the headline and those of the families."""
+    return list(dict.fromkeys([study.headline, *(family.metric for family in study.families)]))
+
+
+def table_title(study: Study, metric: str) -> str:
+    """Return what a table of comparisons shows, and on which videos."""
+    chosen = (
+        ", on which epochs were chosen too (protocol: reference)" if study.protocol == "reference" else ""
+    )
+    return f"{metric} on the test videos of {study.data}{chosen}"
+
+
+def missing_notes(study: Study, seeds: Sequence[int]) -> list[str]:
+    """Return what is missing of a selection of seeds and why, one line each."""
+    notes = [_missing_note(missing) for missing in missing_runs(study, seeds)]
+    if len(seeds) < study.num_seeds:
+        notes.append(f"only {len(seeds)} of the {study.num_seeds} wanted seeds passed the gate")
+    return notes
+
+
+def _missing_note(missing: MissingRuns) -> str:
+    seeds = ", ".join(map(str, missing.seeds))
+    reason = " ".join(missing.reason.split())
+    reason = reason if len(reason) <= 200 else reason[:199] + "…"
+    return f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {seeds} missing, {reason}"
+
+
+def selection_titles(study: Study) -> dict[str, str]:
+    """Return a heading for each selection of seeds that has a table; empty without a gate."""
+    if study.gate is None:
+        return {}
+    gate = f"{study.gate.metric} of the pretrained model at least {study.gate.at_least:g} on validation"
+    ungated = "the first seeds, whether they pass the gate or not"
+    if study.gated_seeds is None:
+        return {"ungated": f"{ungated} (the gate is not decided yet: {gate})"}
+    return {"gated": f"seeds that pass the gate: {gate}", "ungated": ungated}

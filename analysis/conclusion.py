@@ -1,0 +1,131 @@
+"""One plain sentence on what an ablation table does and does not support, made from its numbers."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.ablation import main_table, missing_runs
+from analysis.load import Family, Study
+from analysis.statistics import Direction, holm, smallest_p
+
+ALPHA: Final = 0.05
+
+Verdict = Literal["better", "worse", "unclear"]
+
+
+def verdict(row: pd.Series, direction: Direction) -> Verdict:
+    """Say what a row shows: a difference if its interval excludes 0 and its Holm p, if any, is below 0.05."""
+    excludes_zero = row["ci_low"] > 0 or row["ci_high"] < 0
+    if not excludes_zero or row["p_holm"] >= ALPHA:
+        return "unclear"
+    return "better" if (row["diff"] > 0) == (direction == "max") else "worse"
+
+
+def conclude(study: Study, table: pd.DataFrame) -> str:
+    """Return the sentence for the main selection of seeds."""
+    table = main_table(study, table)
+    most = int(table.loc[table["diff"].notna(), "n"].max() if table["diff"].notna().any() else 0)
+    if most < 2:
+        seeds = "no seed is" if most == 0 else "only one seed is"
+        return f"This table supports no conclusion yet: {seeds} complete in an arm and in {study.baseline}."
+    clauses = [
+        *(_family_clause(study, table, family) for family in study.families),
+        *_control_clauses(study, table),
+        *_caveats(study, table),
+        f"conclusions are over training seeds on this split of {study.data}, not over other data",
+    ]
+    sentence = "; ".join(clauses) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _family_clause(study: Study, table: pd.DataFrame, family: Family) -> str:
+    rows = table[table["family"] == family.name]
+    found = {
+        kind: [
+            f"{row['arm']} ({_effect(row)})"
+            for _, row in rows.iterrows()
+            if verdict(row, study.metrics[family.metric]) == kind
+        ]
+        for kind in ("better", "worse", "unclear")
+    }
+    words = {
+        "better": f"{family.metric} is shown to be better than {family.against} with",
+        "worse": f"{family.metric} is shown to be worse than {family.against} with",
+        "unclear": f"{family.metric} is not shown to differ from {family.against} with",
+    }
+    told = [f"{words[kind]} {_join(arms)}" for kind, arms in found.items() if arms]
+    return f"over {_range(rows['n'])} paired seeds {_join(told)}{_floor(rows)}"
+
+
+def _effect(row: pd.Series) -> str:
+    if row["n"] < 2:
+        return f"{row['n']} seeds"
+    p = f"Holm p = {row['p_holm']:.3g}"
+    inside = row["ci_low"] <= 0 <= row["ci_high"]
+    return f"{p}, but its interval includes 0" if inside and row["p_holm"] < ALPHA else p
+
+
+def _floor(rows: pd.DataFrame) -> str:
+    floors = [smallest_p(n) for n in rows["n"]]
+    if not np.nanmin(floors) < ALPHA:
+        return f", where so few seeds allow no p below {ALPHA}"
+    least = np.nanmin(holm(floors))
+    if least >= ALPHA:
+        return f", where so few seeds allow no Holm p of {len(rows)} comparisons below {least:.2g}"
+    return ""
+
+
+def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
+    direction = study.metrics[study.headline]
+    headline = table[table["metric"] == study.headline]
+    for against in study.controls_against:
+        rows = headline[(headline["baseline"] == against) & headline["arm"].isin(study.controls)]
+        found: dict[Verdict, list[str]] = {"better": [], "worse": [], "unclear": []}
+        for _, row in rows.iterrows():
+            found[verdict(row, direction)].append(row["arm"])
+        told = []
+        if found["worse"]:
+            told.append(f"{_join(found['worse'])} {_is(found['worse'])} worse")
+        if found["better"]:
+            told.append(f"{_join(found['better'])} {_is(found['better'])} better")
+        if found["unclear"]:
+            told.append(f"{_join(found['unclear'])} {_is(found['unclear'])} not shown to differ")
+        as_good = found["better"] + found["unclear"]
+        gain = any(
+            verdict(row, study.metrics[row["metric"]]) == "better"
+            for _, row in table[(table["arm"] == against) & table["p_holm"].notna()].iterrows()
+        )
+        removed = "this control removes" if len(as_good) == 1 else "these controls remove"
+        credit = f", so the gain is not shown to come from what {removed}" if gain and as_good else ""
+        yield f"of the controls against {against} (95 % intervals, uncorrected), {_join(told)}{credit}"
+
+
+def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
+    seeds = next(iter(study.selections.values()))
+    missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
+    if missing:
+        yield f"{missing} of {len(study.arms) * len(seeds)} runs are missing (⚠)"
+    if study.gate is not None and study.gated_seeds is not None:
+        yield (
+            f"only seeds count whose pretrained model reached {study.gate.metric} = {study.gate.at_least:g} "
+            f"on validation, {len(seeds)} of the {study.num_seeds} wanted"
+        )
+    elif study.gate is not None:
+        yield "the gate is not decided yet, so these are the first seeds whether they pass it or not"
+    if study.protocol == "reference":
+        yield "epochs were chosen on the test videos themselves, which inflates every trained row"
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

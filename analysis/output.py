@@ -1,0 +1,97 @@
+"""Writing and printing the ablation of a study's folder."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis._text import main_metrics, missing_notes, sections, selection_titles, table_title
+from analysis.ablation import ablation_table
+from analysis.conclusion import conclude
+from analysis.load import Study, load_study
+from analysis.markdown import ablation_markdown
+from ftcl.files import atomic_write
+
+FORMATS: Final[Mapping[str, Callable[[Study, pd.DataFrame], str]]] = {
+    "csv": lambda study, table: table.to_csv(index=False, lineterminator="\n"),
+    "md": ablation_markdown,
+}
+
+
+@dataclass(frozen=True)
+class AblationFiles:
+    """What was written: a path for each format."""
+
+    paths: Mapping[str, Path]
+
+
+def write_ablation(out: Path, formats: Collection[str] = tuple(FORMATS)) -> AblationFiles:
+    """Write `OUT/ablation.<format>` from the records in OUT, each file whole or not at all.
+
+    Raises RecordsError if OUT is no study, ValueError on an unknown format.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown format {unknown[0]}; there are {', '.join(FORMATS)}")
+    study = load_study(out)
+    table = ablation_table(study)
+    paths = {}
+    for name in formats:
+        paths[name] = out / f"ablation.{name}"
+        _write(paths[name], FORMATS[name](study, table).encode())
+    return AblationFiles(paths)
+
+
+def _write(path: Path, content: bytes) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    atomic_write(path, write)
+
+
+def print_ablation(out: Path, console: Console) -> None:
+    """Print the tables of OUT on its main metrics, and what they support.
+
+    Raises RecordsError if OUT is no study.
+    """
+    study = load_study(out)
+    table = ablation_table(study)
+    titles = selection_titles(study)
+    console.print()
+    console.print(Text(study.title, style="bold"))
+    for selection, seeds in study.selections.items():
+        rows = table if study.gate is None else table[table["seeds"] == selection]
+        for metric in main_metrics(study):
+            console.print(Text(table_title(study, metric)))
+            if titles:
+                console.print(Text(titles[selection]))
+            console.print()
+            console.print(_table(study, rows, metric))
+            console.print()
+        notes = missing_notes(study, seeds)
+        if notes:
+            console.print(Text("\n".join(f"⚠ {note}" for note in notes), style="yellow"))
+            console.print()
+    console.print(Text(conclude(study, table)))
+
+
+def _table(study: Study, rows: pd.DataFrame, metric: str) -> Table:
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    grid.add_column("arm", min_width=16)
+    for name in ("seeds", "mean ± sd", "diff", "95 % interval", "p Holm", "wins"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for index, section in enumerate(sections(study, rows, metric)):
+        if index:
+            grid.add_section()
+        grid.add_row(Text(section.title, style="italic dim"))
+        for line in section.lines:
+            cells = (line.arm, line.seeds, line.mean, line.diff, line.interval, line.p_holm, line.wins)
+            style = "bold" if line.shown else "yellow" if line.partial else ""
+            grid.add_row(*(Text(cell) for cell in cells), style=style)
+    return grid

@@ -1,0 +1,220 @@
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis import ablation_table, load_study, print_ablation, write_ablation
+from analysis.__main__ import main
+from analysis.conclusion import conclude
+from study.records import RecordsError
+
+SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
+NOISE = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.2, -0.2]
+EFFECTS = {"acmnet": 0.0, "cont": 0.0, "+FSD": 0.05, "+LCS": 5.0, "FSD+LCS": 4.0}
+VALUES: dict[str, list[Any]] = {
+    arm: [v + e + (0 if arm == "cont" else noise) for v, noise in zip(SEED_VALUES, NOISE, strict=True)]
+    for arm, e in EFFECTS.items()
+}
+VALUES["shuffled order"] = [value + 1 for value in SEED_VALUES]
+CONTEXT = {"random windows": [2.0, 3.0] * 4}
+LOST = "RuntimeError: CUDA out of memory\n[see the log|here] (trial.py:33)"
+
+
+def sentence(out: Path) -> str:
+    study = load_study(out)
+    return conclude(study, ablation_table(study))
+
+
+def printed(out: Path, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_ablation(out, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def space_with(families: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": "one",
+        "title": "One",
+        "recipe": "ftcl",
+        "arms": {"cont": {}, "+LCS": {}},
+        "baseline": "cont",
+        "families": families,
+        "controls": None,
+        "seeds": 8,
+    }
+
+
+def test_markdown(write_study: Any) -> None:
+    out = write_study({**VALUES, "+FSD": [*VALUES["+FSD"][:3], LOST, *VALUES["+FSD"][4:]]}, context=CONTEXT)
+    text = write_ablation(out).paths["md"].read_text()
+    assert text.startswith("# Ablation: Do the losses help?\n\nOver 7 to 8 paired seeds score is shown")
+    assert "### score on the test videos of watch" in text
+    assert "\n| cont | 8 | 45.0 ± 3.8 | – | – | – | – | – |\n" in text
+    assert "\n| +LCS | 8 | 50.0 ± 3.6 | +5.0 | [+4.8, +5.2] | 0.0078 | 0.0234 | 8/8 |\n" in text
+    assert "\n| +FSD | 7/8 ⚠ |" in text
+    assert "- +FSD: seed 103 missing, failed: RuntimeError: CUDA out of memory \\[see the log\\|here]" in text
+    assert "Against FSD+LCS:\n\n| arm |" in text
+    assert "\n| random windows | 8 | 2.5 ± 0.5 |\n" in text
+    assert "| arm | score | cost |" in text
+    assert "data fingerprint: `abc123`" in text
+    assert "ablation seeds: 100, 101, 102" in text
+    assert "finetune.lambda_fsd = 0.8123" in text
+    assert "\n- versions: torch 2.9.0\n- source: git revision `f00d`, with uncommitted changes" in text
+
+
+def test_csv_reads_back_as_the_table(write_study: Any) -> None:
+    out = write_study(VALUES, context=CONTEXT)
+    path = write_ablation(out).paths["csv"]
+    back = pd.read_csv(path).astype({"wins": "Int64"})
+    pd.testing.assert_frame_equal(back, ablation_table(load_study(out)), check_dtype=False)
+    assert "\n+LCS,cont,losses,score,8,0," in path.read_text()
+    assert path.read_text().splitlines()[1].endswith(",,,4")
+
+
+def test_tables_are_rewritten_whole_and_leave_no_other_files(write_study: Any) -> None:
+    out = write_study(VALUES)
+    before = {path.name for path in out.iterdir()}
+    first = {name: path.read_bytes() for name, path in write_ablation(out).paths.items()}
+    second = {name: path.read_bytes() for name, path in write_ablation(out).paths.items()}
+    assert first == second
+    assert {path.name for path in out.iterdir()} - before == {"ablation.csv", "ablation.md"}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_every_row_on_one_line(write_study: Any, width: int) -> None:
+    lost = {**VALUES, "+FSD": [*VALUES["+FSD"][:3], LOST, *VALUES["+FSD"][4:]]}
+    text = printed(write_study(lost, context={"oracle-label windows": [25.0] * 7}), width)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "+LCS 8 50.0 ± 3.6 +5.0 [+4.8, +5.2] 0.0234 8/8" in lines
+    assert "oracle-label windows 7/8 ⚠ 25.0 ± 0.0 – – – –" in lines
+    assert "against FSD+LCS" in lines
+    assert "[see the log|here]" in " ".join(lines)
+    assert "\x1b" not in text
+
+
+def test_the_sentence_tells_shown_from_not_shown(write_study: Any) -> None:
+    assert sentence(write_study(VALUES)) == (
+        "Over 8 paired seeds score is shown to be better than cont with +LCS (Holm p = 0.0234) and FSD+LCS "
+        "(Holm p = 0.0234) and score is not shown to differ from cont with +FSD (Holm p = 0.586); "
+        "of the controls against FSD+LCS (95 % intervals, uncorrected), shuffled order is worse; "
+        "conclusions are over training seeds on this split of watch, not over other data."
+    )
+
+
+def test_the_sentence_credits_no_part_whose_removal_costs_nothing(write_study: Any) -> None:
+    text = sentence(write_study({**VALUES, "shuffled order": VALUES["FSD+LCS"]}))
+    assert "shuffled order is not shown to differ, so the gain is not shown to come from what this" in text
+
+
+def test_the_sentence_knows_that_less_can_be_better(write_study: Any) -> None:
+    worse = {**VALUES, "+LCS": [value - 3 for value in SEED_VALUES]}
+    assert "score is shown to be worse than cont with +LCS" in sentence(write_study(worse))
+    families = [{"name": "f", "metric": "cost", "arms": ["+LCS"], "against": "cont"}]
+    space = space_with(families)
+    assert "cost is shown to be better than cont with +LCS" in sentence(write_study(VALUES, space=space))
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "words"),
+    [
+        (5, "where so few seeds allow no p below 0.05"),
+        (6, "where so few seeds allow no Holm p of 3 comparisons below 0.094"),
+        (1, "supports no conclusion yet: only one seed is complete"),
+    ],
+)
+def test_the_sentence_warns_of_too_few_seeds(write_study: Any, num_seeds: int, words: str) -> None:
+    seeds = {"ablation": {"ungated": list(range(100, 100 + num_seeds)), "gated": None}}
+    assert words in sentence(write_study(VALUES, seeds=seeds))
+
+
+def test_the_sentence_of_an_unfinished_study(write_study: Any) -> None:
+    assert "supports no conclusion yet: no seed is complete" in sentence(write_study({}))
+    assert "1 of 48 runs are missing" in sentence(write_study({**VALUES, "acmnet": VALUES["acmnet"][:7]}))
+
+
+def test_selection_on_test_is_said_at_the_tables_and_in_the_sentence(write_study: Any) -> None:
+    out = write_study(VALUES, protocol="reference")
+    assert "epochs were chosen on the test videos themselves" in sentence(out)
+    assert "on which epochs were chosen too" in write_ablation(out).paths["md"].read_text()
+    assert "on which epochs were chosen too" in " ".join(printed(out, 80).split())
+
+
+def test_a_gate_shows_the_gated_seeds_first_and_the_ungated_too(write_study: Any) -> None:
+    gate = {"metric": "score", "at_least": 45.0}
+    seeds = {"ablation": {"ungated": [100, 101, 102, 103], "gated": [101, 103, 104]}}
+    out = write_study(VALUES, gate=gate, seeds=seeds)
+    text = write_ablation(out).paths["md"].read_text()
+    assert text.index("## Seeds that pass the gate: score") < text.index("## The first seeds, whether they")
+    assert "- only 3 of the 8 wanted seeds passed the gate" in text
+    assert "only seeds count whose pretrained model reached score = 45 on validation, 3 of the 8" in text
+    assert "seeds that pass the gate" in printed(out, 100)
+
+
+def test_an_undecided_gate_shows_the_first_seeds_and_says_so(write_study: Any) -> None:
+    out = write_study(VALUES, gate={"metric": "score", "at_least": 45.0})
+    assert "the gate is not decided yet" in sentence(out)
+    assert set(pd.read_csv(write_ablation(out).paths["csv"])["seeds"]) == {"ungated"}
+
+
+def test_a_study_that_has_just_started_is_no_table_yet(write_study: Any) -> None:
+    with pytest.raises(RecordsError, match="has just started"):
+        load_study(write_study(VALUES, seeds=None))
+
+
+def test_a_copied_folder_is_enough(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    out = write_study(VALUES)
+    copy = out.rename(out.with_name("elsewhere"))
+    assert main([str(copy), "--format", "md"]) == 0
+    assert "+LCS" in capsys.readouterr().out
+    assert (copy / "ablation.md").is_file()
+    assert not (copy / "ablation.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda out: out.rename(out.with_name("gone")), "is not a folder"),
+        (lambda out: (out / "manifest.json").unlink(), "has no manifest.json"),
+        (lambda out: (out / "manifest.json").write_text('{"schema_version": 1}'), "has no entry 'space'"),
+        (lambda out: (out / "trials.parquet").unlink(), "trials.parquet is missing"),
+        (lambda out: (out / "trials.parquet").write_bytes(b"PAR1"), "trials.parquet cannot be read"),
+        (lambda out: pd.DataFrame({"seed": [1]}).to_parquet(out / "trials.parquet"), "has no column trial"),
+    ],
+)
+def test_a_folder_that_is_no_study_is_one_clear_error(
+    write_study: Any, capsys: pytest.CaptureFixture[str], spoil: Any, words: str
+) -> None:
+    out = write_study(VALUES)
+    spoil(out)
+    assert main([str(out)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_format_is_an_error(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write_study(VALUES)), "--format", "md,pdf"]) == 2
+    assert "unknown format pdf; there are csv, md" in capsys.readouterr().err
+
+
+def test_an_unknown_metric_is_an_error(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write_study(VALUES, headline="other"))]) == 2
+    assert "compares on other, which is not among its metrics: score, cost" in capsys.readouterr().err
+
+
+def test_the_command_needs_neither_torch_nor_ray_nor_optuna(write_study: Any) -> None:
+    code = (
+        "import sys; from analysis.__main__ import main; main(sys.argv[1:]); "
+        "sys.exit(bool({'torch', 'ray', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(write_study(VALUES))], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
