@@ -1,0 +1,1 @@
+"""One study per YAML file: recipe, search, ablation arms, seeds, budget."""
