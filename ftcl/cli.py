@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ftcl.data import VideoDataset, load_dataset
@@ -20,6 +19,7 @@ from ftcl.recipes.config import configure, to_flat
 from ftcl.recipes.protocol import selection_split, with_protocol
 from ftcl.recipes.recipe import Config
 from ftcl.training import EpochRecord, Selection, chosen, fit
+from ftcl.training.device import choose_device
 
 # A line for the first, the last and about so many epochs in between.
 _NUM_LINES = 10
@@ -94,16 +94,6 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {"train": train, "evaluate": evaluate}
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device; "auto" is the first of cuda, mps and cpu that is there. ValueError if it is not."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
-    if not available[name]:
-        raise ValueError(f"no {name} device here; --device auto takes what there is")
-    return torch.device(name)
 
 
 def _prepare(recipe: Recipe, options: argparse.Namespace) -> tuple[VideoDataset, Config]:

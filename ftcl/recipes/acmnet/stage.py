@@ -45,7 +45,7 @@ def draw_masks(config: AcmnetConfig, x_BTD: Tensor, width: int, generator: torch
         width,
         dropout=config.dropout,
         generator=generator,
-        input_dropout=config.embedding_dropout,
+        embedding_dropout=config.embedding_dropout,
         attention_dropout=config.attention_dropout,
     )
 

@@ -31,7 +31,7 @@ def random_masks() -> DropoutMasks:
         WIDTH,
         dropout=0.4,
         generator=torch.Generator().manual_seed(2),
-        input_dropout=True,
+        embedding_dropout=True,
         attention_dropout=True,
     )
     return DropoutMasks(*(None if mask is None else mask.double() for mask in masks))
@@ -46,15 +46,15 @@ def run_in_loops(network: ACMNet, x_BTD: np.ndarray, masks: DropoutMasks | None)
     """The network's outputs, one number at a time."""
     w = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     ones = {
-        "snippet_BT1": np.ones((NUM_VIDEOS, NUM_SNIPPETS, 1)),
-        "embedding_BTE": np.ones((NUM_VIDEOS, NUM_SNIPPETS, WIDTH)),
-        "input_BTD": np.ones_like(x_BTD),
-        "attention_BTE": np.ones((NUM_VIDEOS, NUM_SNIPPETS, WIDTH)),
+        "snippet_B1T": np.ones((NUM_VIDEOS, 1, NUM_SNIPPETS)),
+        "embedding_BET": np.ones((NUM_VIDEOS, WIDTH, NUM_SNIPPETS)),
+        "input_BDT": np.ones((NUM_VIDEOS, NUM_FEATURES, NUM_SNIPPETS)),
+        "attention_BET": np.ones((NUM_VIDEOS, WIDTH, NUM_SNIPPETS)),
     }
     m = ones if masks is None else {name: mask.numpy() for name, mask in masks._asdict().items()}
     found: dict[str, list] = {}
     for b in range(NUM_VIDEOS):
-        x = x_BTD[b] * m["input_BTD"][b]
+        x = x_BTD[b] * m["input_BDT"][b].T
         embedding = np.zeros((NUM_SNIPPETS, WIDTH))
         attention = np.zeros((NUM_SNIPPETS, 3))
         cas = np.zeros((NUM_SNIPPETS, NUM_CLASSES + 1))
@@ -65,9 +65,9 @@ def run_in_loops(network: ACMNet, x_BTD: np.ndarray, masks: DropoutMasks | None)
                     if 0 <= t + k - 1 < NUM_SNIPPETS:
                         total += w["feature_embedding.0.weight"][e, :, k] @ x[t + k - 1]
                 embedding[t, e] = max(total, 0.0)
-            attended = embedding[t] * m["attention_BTE"][b, t]
+            attended = embedding[t] * m["attention_BET"][b, :, t]
             attention[t] = softmax(w["att_branch.weight"][:, :, 0] @ attended + w["att_branch.bias"])
-            classified = embedding[t] * m["snippet_BT1"][b, t, 0] * m["embedding_BTE"][b, t]
+            classified = embedding[t] * m["snippet_B1T"][b, 0, t] * m["embedding_BET"][b, :, t]
             cas[t] = w["snippet_cls.weight"] @ classified + w["snippet_cls.bias"]
         row = {"embedding_BTE": embedding, "attention_BTK": attention, "cas_BTC1": cas}
         for k, (branch, divisor) in enumerate(
@@ -145,9 +145,9 @@ def test_dropout_masks_keep_the_expectation_and_drop_whole_snippets() -> None:
     masks = draw_dropout_masks(
         (50, 40, NUM_FEATURES), WIDTH, dropout=0.7, generator=torch.Generator().manual_seed(0)
     )
-    assert masks.input_BTD is None
-    assert masks.attention_BTE is None
-    assert masks.snippet_BT1.shape == (50, 40, 1)
-    for mask in (masks.snippet_BT1, masks.embedding_BTE):
+    assert masks.input_BDT is None
+    assert masks.attention_BET is None
+    assert masks.snippet_B1T.shape == (50, 1, 40)
+    for mask in (masks.snippet_B1T, masks.embedding_BET):
         assert mask.unique().tolist() == [0.0, pytest.approx(1 / 0.3, rel=1e-6)]
         assert mask.mean().item() == pytest.approx(1.0, abs=0.15)
