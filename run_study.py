@@ -43,7 +43,7 @@ def _with_subcommand(arguments: list[str]) -> list[str]:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     # Imports stay below the parser so that --help and a wrong flag answer at once.
-    from study.launch import run
+    from study.launch import default_concurrency, run
     from study.phases import StudyError
     from study.plan import Options, make_plan
     from study.spec import list_spaces
@@ -54,9 +54,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return DONE
     plan = make_plan(Options(**{name: vars(options)[name] for name in Options.__dataclass_fields__}))
     if options.dry_run:
-        from study.estimate import estimate
+        from study.estimate import estimate_cost
 
-        console.print(estimate(plan).render(), soft_wrap=True)
+        cost = estimate_cost(plan, options.concurrency or default_concurrency(plan.space))
+        console.print(cost.render())
         return DONE
     failed_trials = 0
     if not plan.finished:
@@ -70,10 +71,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             return INTERRUPTED
         failed_trials = outcome.failed_trials
 
-    from analysis.ablation import print_ablation, write_ablation
+    from analysis import print_ablation, write_ablation
 
-    if not plan.finished:
-        write_ablation(plan.out)
+    write_ablation(plan.out)
     print_ablation(plan.out, console)
     return WORK_FAILED if failed_trials else DONE
 

@@ -124,6 +124,14 @@ def _metric_problems(space: "Space", recipe: Recipe) -> Iterator[Problem]:
     ]
     if space.gate:
         named.append((("gate", "metric"), space.gate.metric))
+        early = [
+            name for name in space.search.parameters if space.searched_stage_of(name) != space.stages[-1]
+        ]
+        if early:
+            yield (
+                ("gate",),
+                f"a gate judges one pretrained model a seed, but {early[0]} is searched; drop one of them",
+            )
         if recipe.metrics.get(space.gate.metric) == "min":
             yield ("gate", "metric"), f"{space.gate.metric} is better when lower; a gate needs one to reach"
     for path, metric in named:

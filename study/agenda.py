@@ -66,14 +66,17 @@ class Agenda:
         self._pretrain_early = pretrain_early
         self._listener = listener
         self._last = len(recipe.stages) - 1
-        self._pending: list[tuple[Wanted, Mapping[str, Any], str | None]] = []
+        self._pending: list[tuple[Cell, Mapping[str, Any]]] = []
         self._running: dict[int, str] = {}  # trial -> phase
         self._cells: dict[Cell, int] = {}
         self._exports: dict[str, int] = {}
         self._orphans: list[int] = []
         self._base_keys: dict[int, str | None] = {}
+        stages = {stage.name for stage in recipe.stages}
         for row in ledger.rows.values():
             self._index(row)
+            if row.cell.stage not in stages:
+                continue
             if row.status == "running":
                 self._orphans.append(row.trial)
             else:
@@ -117,34 +120,30 @@ class Agenda:
         return self._early_pretraining()
 
     def _add(self, wanted: Wanted) -> None:
-        parameters = {**self._fixed, **wanted.settings}
-        cell = self._cell(wanted, parameters)
-        if cell not in self._cells:
-            self._pending.append((wanted, parameters, cell.pretrain_key))
-
-    def _cell(self, wanted: Wanted, parameters: Mapping[str, Any]) -> Cell:
-        return Cell(
+        cell = Cell(
             phase=wanted.phase,
             stage=self._recipe.stages[self._last].name,
             seed=wanted.seed,
             arm=wanted.arm,
             proposal=wanted.proposal,
-            pretrain_key=self._key(parameters, self._last - 1, wanted.seed),
+            pretrain_key=self._key(wanted.parameters, self._last - 1, wanted.seed),
         )
+        if cell not in self._cells:
+            self._pending.append((cell, wanted.parameters))
 
     def _first_startable(self) -> Job | None:
-        for index, (wanted, parameters, key) in enumerate(self._pending):
-            state = self._export_state(key)
+        for index, (cell, parameters) in enumerate(self._pending):
+            state = self._export_state(cell.pretrain_key)
             if state == "running":
                 continue
             if state is None:
-                return self._start_export(wanted.phase, parameters, self._last - 1, wanted.seed)
+                return self._start_export(cell.phase, parameters, self._last - 1, cell.seed)
             del self._pending[index]
-            row = self._start(self._cell(wanted, parameters), parameters)
+            row = self._start(cell, parameters)
             if state == "complete":
                 return self._job(row)
-            assert key is not None
-            cause = self._ledger.rows[self._exports[key]]
+            assert cell.pretrain_key is not None
+            cause = self._ledger.rows[self._exports[cell.pretrain_key]]
             self.end(
                 row.trial, "failed", failure=f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
             )

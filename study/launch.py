@@ -13,6 +13,7 @@ from ftcl.data import VideoDataset
 from ftcl.evaluation import GroundTruth, write_ground_truth
 from ftcl.recipes import RECIPES
 from study.agenda import Agenda, Identity
+from study.estimate import count_trials
 from study.job import Setup
 from study.ledger import Ledger
 from study.manifest import memory_bytes, usable_cores
@@ -137,17 +138,18 @@ def _assemble(
         seed=plan.options.seed,
         defaults=space.defaults(plan.data.preset),
     )
-    searching = SearchPhase(search, proposals, pools["search"], goal, batched=plan.options.deterministic)
-    confirming = ConfirmPhase(search, searching, pools["confirm"], goal)
+    searching = SearchPhase(space, proposals, pools["search"], goal, batched=plan.options.deterministic)
+    confirming = ConfirmPhase(space, searching, pools["confirm"], goal)
     ablating = AblationPhase(space, pools["ablation"], lambda: proposals.settings[confirming.winner()])
     shares_pretraining = all(
         space.searched_stage_of(name) == recipe.stages[-1].name for name in search.parameters
     )
+    counts = count_trials(plan)
     totals = {
-        "pretrain": sum(pool.wanted for pool in pools.values()) * (len(recipe.stages) - 1),
-        "search": search.trials * search.seeds,
-        "confirm": search.confirm.top * search.confirm.seeds,
-        "ablation": len(space.ablation.arms) * space.ablation.seeds,
+        "pretrain": counts.pretrains,
+        "search": counts.search_trials,
+        "confirm": counts.confirm_trials,
+        "ablation": counts.ablation_trials,
     }
     tally = Tally(totals, goal.name, goal.direction, concurrency, recipe.stages[-1].name)
     for row in ledger.rows.values():
@@ -170,21 +172,20 @@ def _assemble(
 
 def _add_context(plan: Plan, ledger: Ledger) -> None:
     """Enter what detections without learning are worth on the test videos, once for each ablation seed."""
-    present = {row.cell for row in ledger.rows.values()}
+    present = {row.cell: row for row in ledger.rows.values()}
     for seed in plan.seeds.ablation(plan.space.ablation.seeds):
         for arm, metrics in plan.recipe.context(plan.data, "test", seed).items():
             cell = Cell(_CONTEXT, _CONTEXT, seed, arm=arm)
-            if cell not in present:
-                row = ledger.start(cell, {})
-                result = {"metrics": {f"test/{name}": value for name, value in metrics.items()}}
-                ledger.end(row.trial, "complete", result=result)
+            row = present.get(cell) or ledger.start(cell, {})
+            result = {"metrics": {f"test/{name}": value for name, value in metrics.items()}}
+            ledger.end(row.trial, "complete", result=result)
 
 
 def _write_records(plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase) -> None:
     """Derive the tables from the ledger, and complete the manifest with what the study chose."""
     write_tables(plan.out, ledger.rows.values())
     seeds = {
-        name: {"ungated": list(pool.ungated), "gated": list(pool.chosen() or ()) if pool.gated else None}
+        name: {"ungated": pool.ungated, "gated": pool.chosen() if pool.gated else None}
         for name, pool in agenda.pools.items()
     }
     chosen = {"seeds": seeds, "winner": ablation.settings, "finished": agenda.done}

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.design import ablation_cells, rank_proposals, should_stop, winner
+from study.design import ablation_cells, rank_proposals, should_stop, trial_parameters, winner
 from study.goal import Goal
 from study.rows import Row
 from study.search import Proposals, mean_curve
 from study.seeds import SeedPool
-from study.spec import Search, Space
+from study.spec import Space
 
 
 class StudyError(Exception):
@@ -27,11 +27,11 @@ class StudyError(Exception):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A trial that a phase wants: its place in the design, and its settings."""
+    """A trial that a phase wants: its place in the design, and its settings on top of the defaults."""
 
     phase: str
     seed: int
-    settings: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     arm: str | None = None
     proposal: int | None = None
 
@@ -69,13 +69,14 @@ class SearchPhase(Phase):
     name = "search"
 
     def __init__(
-        self, spec: Search, proposals: Proposals, pool: SeedPool, goal: Goal, *, batched: bool
+        self, space: Space, proposals: Proposals, pool: SeedPool, goal: Goal, *, batched: bool
     ) -> None:
         self.proposals = proposals
         self.pool = pool
-        self._spec = spec
+        self._space = space
+        self._spec = space.search
         self._goal = goal
-        self._batch = spec.batch if batched else None
+        self._batch = space.search.batch if batched else None
         self._wanted = 0
         self._rungs: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
         self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
@@ -96,7 +97,12 @@ class SearchPhase(Phase):
         fresh = range(self._wanted, len(self.proposals.settings))
         self._wanted = len(self.proposals.settings)
         return [
-            Wanted(self.name, seed, self.proposals.settings[number], proposal=number)
+            Wanted(
+                self.name,
+                seed,
+                trial_parameters(self._space, self.proposals.settings[number]),
+                proposal=number,
+            )
             for number in fresh
             for seed in seeds
         ]
@@ -152,9 +158,9 @@ class ConfirmPhase(Phase):
 
     name = "confirm"
 
-    def __init__(self, spec: Search, search: SearchPhase, pool: SeedPool, goal: Goal) -> None:
+    def __init__(self, space: Space, search: SearchPhase, pool: SeedPool, goal: Goal) -> None:
         self.pool = pool
-        self._spec = spec
+        self._space = space
         self._search = search
         self._goal = goal
         self._candidates: list[int] | None = None
@@ -164,12 +170,12 @@ class ConfirmPhase(Phase):
         seeds = self.pool.chosen()
         if seeds is None or self._candidates is not None:
             return []
-        self._candidates = self._search.ranking()[: self._spec.confirm.top]
+        self._candidates = self._search.ranking()[: self._space.search.confirm.top]
         if not self._candidates:
             raise StudyError("no proposal of the search ran to its end on every search seed")
         settings = self._search.proposals.settings
         return [
-            Wanted(self.name, seed, settings[number], proposal=number)
+            Wanted(self.name, seed, trial_parameters(self._space, settings[number]), proposal=number)
             for number in self._candidates
             for seed in seeds
         ]
@@ -214,8 +220,9 @@ class AblationPhase(Phase):
             self.settings = self._choose()
         seeds = [seed for seed in self._seeds() if seed not in self._wanted]
         self._wanted.update(seeds)
+        arms = self._space.ablation.arms
         return [
-            Wanted(self.name, seed, {**self.settings, **self._space.ablation.arms[arm]}, arm=arm)
+            Wanted(self.name, seed, trial_parameters(self._space, self.settings, arms[arm]), arm=arm)
             for arm, seed in ablation_cells(self._space, seeds)
         ]
 

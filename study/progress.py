@@ -155,10 +155,10 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
         return Group(table, Text(self._summary(), style="dim"))
 
     def _summary(self) -> str:
-        parts = [f"{_duration(time.monotonic() - self._started_s)} elapsed"]
+        parts = [f"{show_duration(time.monotonic() - self._started_s)} elapsed"]
         left = self._tally.seconds_left()
         if left is not None:
-            parts.append(f"about {_duration(left)} left")
+            parts.append(f"about {show_duration(left)} left")
         best = self._tally.best()
         if best is not None:
             parts.append(f"best {self._tally.objective} {best[0]:.1f} (proposal {best[1].cell.proposal})")
@@ -189,7 +189,8 @@ def _outcome(row: Row, objective: str) -> str:
     return f" after epoch {max(row.epochs, default=0)}"
 
 
-def _duration(seconds: float) -> str:
+def showshow_duration(seconds: float) -> str:
+    """Write a time span for a reader."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return (

@@ -1,0 +1,120 @@
+"""What a study will cost, before it starts: trials, pretrainings, hours, disk."""
+
+import io
+import time
+from dataclasses import dataclass
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from ftcl.recipes.config import configure
+from ftcl.recipes.protocol import with_protocol
+from ftcl.training.device import choose_device
+from study import design
+from study.plan import Plan
+from study.pretrain import export_key
+from study.progress import show_duration
+from study.spec import Settings
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one trial of a stage costs on this machine."""
+
+    name: str
+    epochs: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a study costs at the most; stopped trials make it less."""
+
+    counts: design.Estimate
+    stages: tuple[StageCost, ...]
+    concurrency: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall time with all slots busy."""
+        return sum(self._trials(stage) * stage.seconds for stage in self.stages) / self.concurrency
+
+    @property
+    def gigabytes(self) -> float:
+        """Disk for checkpoints and exports."""
+        return sum(self._trials(stage) * stage.bytes for stage in self.stages) / 1e9
+
+    def _trials(self, stage: StageCost) -> int:
+        return self.counts.finetunes if stage is self.stages[-1] else self.counts.pretrains
+
+    def render(self) -> RenderableType:
+        """Draw the costs as a table."""
+        counts = self.counts
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(justify="right")
+        table.add_column()
+        table.add_row(str(counts.pretrains), "pretrainings, each shared by all trials that need it")
+        table.add_row(str(counts.search_trials), f"search trials, of {counts.proposals} proposals")
+        table.add_row(str(counts.confirm_trials), "confirmation trials")
+        table.add_row(str(counts.ablation_trials), "ablation trials")
+        if counts.gate_pretrains:
+            table.add_row(
+                f"+{counts.gate_pretrains}",
+                f"pretrainings and {counts.gate_trials} trials at most, for the gate",
+            )
+        table.add_row(show_duration(self.seconds), f"at most, {self.concurrency} trials at once")
+        table.add_row(f"{self.gigabytes:.2f} GB", "of disk at most")
+        lines = [f"one {stage.name}: {stage.epochs} epochs, {stage.seconds:.1f} s" for stage in self.stages]
+        return Group(table, f"measured here, from one epoch each; {'; '.join(lines)}")
+
+
+def count_trials(plan: Plan) -> design.Estimate:
+    """Return how many trials a study has at the most, and how many pretrainings they share."""
+    last = len(plan.recipe.stages) - 1
+
+    def key(settings: Settings, seed: int) -> str | None:
+        return export_key(
+            plan.recipe,
+            configure(plan.recipe, plan.data.preset, settings),
+            last - 1,
+            fingerprint=plan.data.fingerprint,
+            seed=seed,
+            deterministic=plan.options.deterministic,
+        )
+
+    return design.estimate(plan.space, plan.seeds, key)
+
+
+def estimate_cost(plan: Plan, concurrency: int) -> Cost:
+    """Measure one epoch and one evaluation of each stage on this machine, and multiply."""
+    torch.set_num_threads(1)
+    defaults = plan.space.defaults(plan.data.preset)
+    config = with_protocol(
+        configure(plan.recipe, plan.data.preset, design.trial_parameters(plan.space, defaults)),
+        plan.options.protocol,
+    )
+    stages = []
+    weights = None
+    for spec in plan.recipe.stages:
+        stage = spec.build(config, plan.data, choose_device(), plan.seeds.search(1)[0], weights)
+        stage.evaluate("validation")
+        started_s = time.perf_counter()
+        stage.train_epoch()
+        trained_s = time.perf_counter()
+        stage.evaluate("validation")
+        evaluated_s = time.perf_counter()
+        weights = stage.export()
+        evaluations = stage.epochs if spec.selects_epoch else 1
+        seconds = stage.epochs * (trained_s - started_s) + evaluations * (evaluated_s - trained_s)
+        # A checkpoint holds the state, the weights and, where an epoch is selected, the best weights.
+        size = _size(stage.state_dict()) + (2 if spec.selects_epoch else 1) * _size(weights)
+        stages.append(StageCost(spec.name, stage.epochs, seconds, size))
+    return Cost(count_trials(plan), tuple(stages), concurrency)
+
+
+def _size(content: object) -> int:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.tell()
