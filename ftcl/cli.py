@@ -81,7 +81,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.out is not None:
         _require_writable(options.out.resolve().parent)
     weights = read_weights(options.checkpoint)
-    stage = recipe.stages[-1].build(config, data, device, 0, weights)
+    try:
+        stage = recipe.stages[-1].build(config, data, device, 0, weights)
+    except ValueError as error:
+        raise ValueError(f"{options.checkpoint}: {error}") from error
     started_s = time.perf_counter()
     evaluation = stage.evaluate(options.split)
     seconds = time.perf_counter() - started_s

@@ -1,6 +1,6 @@
 """The whole ACM-Net loss, term by term."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ def acmnet_loss(
     lambda_guide: float,
     lambda_feature: float,
     lambda_sparse: float,
+    sparse_reduction: Literal["sum", "mean"],
 ) -> AcmnetLoss:
     """w CE_inst + CE_ctx + CE_bg + l1 guide + l2 feature + l3 sparse, every term a mean over the B videos.
 
@@ -46,7 +47,7 @@ def acmnet_loss(
     feature = feature_term(
         output.instance_feature_BE, output.context_feature_BE, output.background_feature_BE, margin
     )
-    sparse = sparse_term(instance_attention_BT, context_attention_BT)
+    sparse = sparse_term(instance_attention_BT, context_attention_BT, sparse_reduction)
     total = (
         instance_weight * instance
         + context

@@ -3,6 +3,8 @@
 Shapes: B videos, T snippets, E embedding width.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,12 @@ def feature_term(instance_BE: Tensor, context_BE: Tensor, background_BE: Tensor,
     return (gaps_2B[0] + gaps_2B[1] + norms_3B[2]).square().mean()
 
 
-def sparse_term(instance_attention_BT: Tensor, context_attention_BT: Tensor) -> Tensor:
-    """mean_B sum_t (a_instance + a_context)."""
-    return (instance_attention_BT + context_attention_BT).sum(1).mean()
+def sparse_term(
+    instance_attention_BT: Tensor, context_attention_BT: Tensor, reduction: Literal["sum", "mean"]
+) -> Tensor:
+    """mean_B sum_t (a_instance + a_context), or with reduction "mean" half of that.
+
+    The released code of ACM-Net and of FTCL averages over the videos and the two branches together: "mean".
+    """
+    summed = (instance_attention_BT + context_attention_BT).sum(1).mean()
+    return summed if reduction == "sum" else summed / 2

@@ -121,7 +121,7 @@ class LossMeter:
 
     def means(self, epoch: int) -> dict[str, float]:
         """Mean of every term; NonFiniteLoss names `epoch` and the first term that was not finite."""
-        values_SK = torch.stack(self._steps).double().cpu()
+        values_SK = torch.stack(self._steps).cpu().double()
         for row in (~values_SK.isfinite()).tolist():
             if any(row):
                 raise NonFiniteLoss(epoch, self._terms[row.index(True)])

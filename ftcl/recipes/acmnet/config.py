@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from ftcl.evaluation import LocalizationConfig
 from ftcl.recipes.config import option
@@ -29,6 +29,9 @@ class AcmnetConfig:
     lambda_guide: float = option(2e-3, "weight of the guide term", low=0.0)
     lambda_feature: float = option(5e-5, "weight of the feature term", low=0.0)
     lambda_sparse: float = option(2e-4, "weight of the sparse term", low=0.0)
+    sparse_reduction: Literal["sum", "mean"] = option(
+        "mean", "over the two branches of the sparse term; mean is the released code"
+    )
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ _WATCH = AcmnetConfig(
     lambda_guide=0.015,
     lambda_feature=2e-5,
     lambda_sparse=1.5e-3,
+    sparse_reduction="sum",
 )
 _SYNTHETIC = dataclasses.replace(_WATCH, num_snippets=40, width=32, dropout=0.5, margin=5.0)
 

@@ -50,7 +50,7 @@ def draw_masks(config: AcmnetConfig, x_BTD: Tensor, width: int, generator: torch
     )
 
 
-def configured_loss(config: AcmnetConfig, log_eps: float) -> dict[str, float]:
+def configured_loss(config: AcmnetConfig, log_eps: float) -> dict[str, Any]:
     """The options of `acmnet_loss` by name."""
     return {
         "log_eps": log_eps,
@@ -59,6 +59,7 @@ def configured_loss(config: AcmnetConfig, log_eps: float) -> dict[str, float]:
         "lambda_guide": config.lambda_guide,
         "lambda_feature": config.lambda_feature,
         "lambda_sparse": config.lambda_sparse,
+        "sparse_reduction": config.sparse_reduction,
     }
 
 

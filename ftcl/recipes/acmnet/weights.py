@@ -28,10 +28,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def advise_on_shape(key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """What to change when a weight of ACM-Net has another shape than its network expects."""
-    if len(found) != len(wanted):
+    if len(found) != len(wanted) or len(found) == 1:
         return "; it is no checkpoint of this network"
     layer = key.split(".", 1)[0]
-    if layer == "feature_embedding" and found[0] == wanted[0]:
+    if layer == "feature_embedding" and found[1] != wanted[1]:
         return f"; it was trained on features of {found[1]} channels, choose such data instead of {wanted[1]}"
     if layer == "snippet_cls" and found[1:] == wanted[1:]:
         return f"; it was trained on {found[0] - 1} classes, choose such data instead of {wanted[0] - 1}"

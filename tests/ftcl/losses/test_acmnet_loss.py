@@ -21,6 +21,7 @@ OPTIONS = {
     "lambda_guide": 0.3,
     "lambda_feature": 0.2,
     "lambda_sparse": 0.1,
+    "sparse_reduction": "sum",
 }
 
 
@@ -133,3 +134,11 @@ def test_the_loss_of_joined_members_is_the_mean_over_the_members() -> None:
     whole = acmnet_loss(joined, labels_BC.repeat(2, 1), **OPTIONS).total
     parts = [acmnet_loss(output, labels_BC, **OPTIONS).total for output in (first, second)]
     torch.testing.assert_close(whole, sum(parts) / 2)
+
+
+def test_the_released_sparse_term_averages_over_both_branches() -> None:
+    output = random_output(7)
+    labels_BC = torch.tensor(LABELS, dtype=torch.float64)
+    released = acmnet_loss(output, labels_BC, **{**OPTIONS, "sparse_reduction": "mean"})
+    expected = output.attention_BTK[:, :, :2].sum(1).mean()
+    assert released.sparse.item() == pytest.approx(expected.item(), rel=1e-12)

@@ -35,6 +35,7 @@ def test_released_values() -> None:
     flat = to_flat(configure(FTCL, "thumos14", {}))
     assert flat["acmnet.topk_instance"] == 8
     assert flat["acmnet.lambda_guide"] == 2e-3
+    assert flat["acmnet.sparse_reduction"] == "mean"
     assert flat["finetune.lambda_fsd"] == 0.8
     assert flat["finetune.lambda_lcs"] == 0.1
     assert flat["finetune.lcs_tau"] == 0.92
