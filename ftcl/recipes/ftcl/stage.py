@@ -35,7 +35,7 @@ from ftcl.recipes.ftcl.config import FinetuneConfig
 from ftcl.recipes.recipe import Config
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
-from ftcl.training.stage import Evaluation, Stage
+from ftcl.training.stage import Evaluation, NonFiniteLoss, Stage
 from ftcl.training.state import LossMeter, TrainingState, adam, load_weights, run_identity
 
 _TERMS = (*AcmnetLoss._fields[1:], "acm", "fsd", "lcs", "total")
@@ -139,6 +139,10 @@ class FtclStage(Stage):
         masks = draw_masks(self._model, x_2BTD, self._network.snippet_cls.in_features, self._dropout)
         output: ACMNetOutput = self._network(x_2BTD, masks)
         acm, *acm_terms = acmnet_loss(output, labels_2BC, **configured_loss(self._model, options.log_eps))
+        # The contrasts refuse NaN on a CPU as a caller's mistake; here it is training that diverged.
+        # A device is not asked each step: it would have to wait, and the epoch's end finds it too.
+        if acm.device.type == "cpu" and not acm.isfinite():
+            raise NonFiniteLoss(self.epoch + 1, "acm")
         total = acm
         fsd_loss = lcs_loss = acm.new_zeros(())
         if options.lambda_fsd or options.lambda_lcs:
