@@ -67,8 +67,8 @@ def run(plan: Plan, console: Console) -> Outcome:
         if options.address is not None and options.concurrency is None:
             concurrency = cluster.slots(granted.values())
         with _open(plan) as ledger:
-            agenda, ablation, display = _assemble(plan, ledger, concurrency, console)
-            setup = _setup(plan, [granted[stage.name].gpus for stage in plan.recipe.stages])
+            agenda, ablation, display = assemble(plan, ledger, concurrency, console)
+            setup = make_setup(plan, [granted[stage.name].gpus for stage in plan.recipe.stages])
             try:
                 with display:
                     run_agenda(
@@ -86,7 +86,8 @@ def _resources(space: Space) -> dict[str, Resources]:
     return {stage.name: space.resources_of(stage.name) for stage in RECIPES[space.recipe].stages}
 
 
-def _setup(plan: Plan, gpus: list[float]) -> Setup:
+def make_setup(plan: Plan, gpus: list[float]) -> Setup:
+    """Return what all trials of a plan share; `gpus` is what a trial of each stage holds."""
     return Setup(
         out=plan.out,
         recipe=plan.recipe.name,
@@ -120,9 +121,10 @@ def _open(plan: Plan) -> Iterator[Ledger]:
         yield Ledger(plan.out)
 
 
-def _assemble(
+def assemble(
     plan: Plan, ledger: Ledger, concurrency: int, console: Console
 ) -> tuple[Agenda, AblationPhase, Display]:
+    """Put a study together over its ledger: the agenda, its last phase, and the display that watches it."""
     space, recipe, goal = plan.space, plan.recipe, plan.goal
     search, gated = space.search, space.gate is not None
     pools = {

@@ -90,12 +90,12 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
 
     def started(self, row: Row) -> None:
         self._tally.note(row)
-        self._line(f"start  {_name(row)}")
+        self._line(f"start    {_name(row)}")
 
     def epoch(self, row: Row, epoch: int) -> None:
         self._tally.note(row)
         if time.monotonic() - self._last_line_s >= _EPOCH_LINES_EVERY_S:
-            self._line(f"epoch  {_name(row)}: epoch {epoch}")
+            self._line(f"epoch    {_name(row)}: epoch {epoch}")
 
     def ended(self, row: Row) -> None:
         self._tally.note(row)
@@ -189,7 +189,7 @@ def _outcome(row: Row, objective: str) -> str:
     return f" after epoch {max(row.epochs, default=0)}"
 
 
-def showshow_duration(seconds: float) -> str:
+def show_duration(seconds: float) -> str:
     """Write a time span for a reader."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -6,10 +6,12 @@ of the epochs that all its runs reached, so that the sampler never takes a low-f
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -105,12 +107,15 @@ class Proposals:
         seed = int.from_bytes(digest[:4], "big")
         if self._search.sampler.name == "random":
             return RandomSampler(seed=seed)
-        return TPESampler(
-            n_startup_trials=self._search.sampler.startup,
-            multivariate=True,
-            group=True,
-            seed=seed,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                n_startup_trials=self._search.sampler.startup,
+                multivariate=True,
+                # Conditional parameters are modelled jointly only in groups.
+                group=any(parameter.when for parameter in self._search.parameters.values()),
+                seed=seed,
+            )
 
     def _suggest(self, trial: optuna.Trial) -> Mapping[str, Any]:
         chosen: dict[str, Any] = {}
