@@ -1,0 +1,108 @@
+"""Studies small enough for a test, and workers that run their agenda without Ray or training."""
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from ftcl.recipes.config import configure
+from study.agenda import Agenda
+from study.job import Job, News
+from study.launch import assemble
+from study.ledger import Ledger
+from study.plan import Plan
+
+SPACE: dict[str, Any] = {
+    "title": "A study for tests",
+    "recipe": "ftcl",
+    "data": "synthetic",
+    "fixed": {"finetune.epochs": 3},
+    "objective": {"metric": "mAP@0.1:0.7", "split": "validation"},
+    "search": {
+        "trials": 6,
+        "seeds": 2,
+        "confirm": {"top": 2, "seeds": 2},
+        "sampler": {"name": "tpe", "startup": 2},
+        "batch": 3,
+        "early_stopping": {"rungs": [1, 2], "keep": 0.5, "at_least": 2},
+        "parameters": {
+            "finetune.lambda_lcs": {"float": [0.02, 1.0], "log": True},
+            "finetune.fsd_len": {"int": [3, 6]},
+        },
+    },
+    "ablation": {
+        "seeds": 2,
+        "baseline": "cont",
+        "arms": {
+            "acmnet": {"finetune.epochs": 0},
+            "cont": {"finetune.lambda_fsd": 0.0, "finetune.lambda_lcs": 0.0},
+            "FSD+LCS": {},
+        },
+        "families": [{"name": "losses", "metric": "mAP@0.1:0.7", "arms": ["FSD+LCS"], "against": "cont"}],
+    },
+}
+
+
+def open_agenda(plan: Plan) -> tuple[Agenda, Ledger]:
+    """Open the study as a launch does, watched by nobody."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(plan.out)
+    agenda, _, _ = assemble(plan, ledger, 1, Console(quiet=True))
+    return agenda, ledger
+
+
+def pretended_value(job: Job, epoch: int) -> float:
+    """Return a validation score that depends on seed, settings and epoch alone, like a real trial's."""
+    key = f"{job.seed}/{sorted(job.parameters.items())}/{epoch}"
+    return int(hashlib.sha256(key.encode()).hexdigest()[:6], 16) / 0xFFFFFF * 100
+
+
+class PretendedWorkers:
+    """Runs an agenda's jobs epoch by epoch in a random order, as workers of unequal speed would."""
+
+    def __init__(self, plan: Plan, seed: int, concurrency: int) -> None:
+        self.plan = plan
+        self.jobs: list[Job] = []
+        self._random = random.Random(seed)
+        self._concurrency = concurrency
+        self.fails: Callable[[Job], bool] = lambda job: False
+
+    def run(self, agenda: Agenda, *, max_news: int | None = None) -> bool:
+        """Run until nothing is left (True), or until so many news have been told (False: a crash)."""
+        running: dict[int, tuple[Job, int]] = {}
+        told = 0
+        while True:
+            while len(running) < self._concurrency and (job := agenda.next_job()) is not None:
+                running[job.trial] = (job, 0)
+                self.jobs.append(job)
+            if not running:
+                return True
+            if max_news is not None and told >= max_news:
+                return False
+            told += 1
+            trial = self._random.choice(sorted(running))
+            job, epoch = running[trial]
+            if self._advance(agenda, job, epoch):
+                del running[trial]
+            else:
+                running[trial] = (job, epoch + 1)
+
+    def _advance(self, agenda: Agenda, job: Job, epoch: int) -> bool:
+        recipe = self.plan.recipe
+        stage = recipe.stages[job.stage]
+        group = configure(recipe, self.plan.data.preset, job.parameters)[stage.name]
+        metric = f"validation/{self.plan.space.objective.metric}"
+        if self.fails(job):
+            agenda.take(News(job.trial, "here", failure="it was told to fail"))
+            return True
+        if epoch < group.epochs:
+            scores = {metric: pretended_value(job, epoch + 1)} if stage.selects_epoch else {"loss/total": 1.0}
+            return agenda.take(News(job.trial, "here", epochs={epoch + 1: scores}))
+        values = [pretended_value(job, e) for e in range(1, group.epochs + 1)]
+        metrics = {metric: max(values, default=pretended_value(job, 0))}
+        if job.test:
+            metrics[metric.replace("validation", "test")] = 1.0
+        agenda.take(News(job.trial, "here", result={"metrics": metrics, "chosen_epoch": 1}))
+        return True

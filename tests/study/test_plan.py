@@ -1,0 +1,166 @@
+"""Everything that a launch refuses, before anything is started or written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ftcl.data import DataError
+from study.plan import LaunchError, Options, Plan, make_plan
+from study.records import MANIFEST, RecordsError, write_json
+from study.spec import SpecError
+
+MakePlan = Callable[..., Plan]
+
+
+def acm_folder(folder: Path, **broken: Any) -> Path:
+    """A tiny data set in the ACM-Net layout, with one thing broken."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "test").mkdir()
+    database: dict[str, Any] = {}
+    names = {"train": [f"train_{i}" for i in range(8)], "test": ["test_0", "test_1"]}
+    for split, videos in names.items():
+        (folder / f"split_{split}.txt").write_text("\n".join(videos) + "\n")
+        for index, name in enumerate(videos):
+            np.save(folder / split / f"{name}.npy", np.ones((12, 6), np.float32))
+            label = ["Run", "Jump"][index % 2]
+            database[name] = {
+                "duration": 8.0,
+                "subset": "validation" if split == "train" else "test",
+                "annotations": [{"segment": broken.get("segment", [1.0, 3.0]), "label": label}],
+            }
+    (folder / "gt.json").write_text(json.dumps({"database": database}))
+    return folder
+
+
+def test_small_data_set_in_the_published_layout_is_accepted(
+    make_small_plan: MakePlan, tmp_path: Path
+) -> None:
+    plan = make_small_plan(data=f"acm:{acm_folder(tmp_path / 'data')}")
+    assert plan.data.classes == ("Jump", "Run")
+    assert not plan.out.exists()
+
+
+def break_features(value: Any) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / "train" / "train_3.npy", value)
+
+
+def break_split(folder: Path) -> None:
+    (folder / "split_test.txt").write_text("test_0\ntrain_1\n")
+
+
+def remove_features(folder: Path) -> None:
+    (folder / "test" / "test_1.npy").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (break_features(np.full((12, 6), np.nan, np.float32)), "train_3"),
+        (break_features(np.zeros((0, 6), np.float32)), "train_3"),
+        (break_features(np.ones((12, 5), np.float32)), "train_3"),
+        (break_features(np.array([{"a": 1}], dtype=object)), "train_3"),
+        (break_split, "train_1"),
+        (remove_features, "test_1"),
+    ],
+    ids=["nan", "empty", "width", "pickle", "two splits", "missing"],
+)
+def test_damaged_data_are_refused_and_nothing_is_left(
+    make_small_plan: MakePlan, tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    folder = acm_folder(tmp_path / "data")
+    damage(folder)
+    with pytest.raises(DataError, match=words):
+        make_small_plan(data=f"acm:{folder}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("segment", [[-1.0, 3.0], [3.0, 3.0], [4.0, 3.0]])
+def test_impossible_segment_is_refused(
+    make_small_plan: MakePlan, tmp_path: Path, segment: list[float]
+) -> None:
+    folder = acm_folder(tmp_path / "data", segment=segment)
+    with pytest.raises(DataError, match="segment"):
+        make_small_plan(data=f"acm:{folder}")
+
+
+def test_missing_data_folder_is_named(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        make_small_plan(data=f"acm:{tmp_path / 'nowhere'}")
+
+
+def test_unknown_space_names_the_nearest() -> None:
+    with pytest.raises(SpecError, match="did you mean fsd_lcs"):
+        make_plan(Options(space="fsd_lsc"))
+
+
+def test_unwritable_output_is_refused_and_nothing_is_left(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="cannot write"):
+        make_small_plan(out=Path("/proc/study/out"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LaunchError, match="choose another --out"):
+        make_small_plan(out=tmp_path / "file" / "out")
+    with pytest.raises(LaunchError, match="is a file"):
+        make_small_plan(out=tmp_path / "file")
+
+
+def test_folder_with_other_files_is_refused(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("")
+    with pytest.raises(LaunchError, match="other files"):
+        make_small_plan()
+
+
+def test_study_is_continued_or_refused_as_asked(make_small_plan: MakePlan) -> None:
+    with pytest.raises(LaunchError, match="no study to continue"):
+        make_small_plan(resume="require")
+    first = make_small_plan()
+    first.out.mkdir()
+    write_json(first.out / MANIFEST, first.manifest)
+    assert make_small_plan().manifest == first.manifest
+    assert make_small_plan(resume="require").manifest == first.manifest
+    with pytest.raises(LaunchError, match="holds a study already"):
+        make_small_plan(resume="never")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": 1}, "seed: 0 there, 1 now"),
+        ({"seeds": 3}, "seeds: 2 there, 3 now"),
+        ({"deterministic": True}, "determinism: False there, True now"),
+        ({"protocol": "reference"}, "protocol: default there, reference now"),
+        ({"data_seed": 4}, "data seed: 0 there, 4 now"),
+        ({"space": {"fixed": {"finetune.epochs": 4}}}, "finetune.epochs: 3 there, 4 now"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_output_of_another_study_says_what_differs(
+    make_small_plan: MakePlan, change: dict[str, Any], words: str
+) -> None:
+    first = make_small_plan()
+    first.out.mkdir()
+    write_json(first.out / MANIFEST, first.manifest)
+    with pytest.raises(LaunchError, match="holds another study") as error:
+        make_small_plan(**change)
+    assert words in str(error.value)
+
+
+def test_output_of_other_data_says_so(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    folder = acm_folder(tmp_path / "data")
+    first = make_small_plan(data=f"acm:{folder}")
+    first.out.mkdir()
+    write_json(first.out / MANIFEST, first.manifest)
+    np.save(folder / "train" / "train_0.npy", np.full((12, 6), 2.0, np.float32))
+    with pytest.raises(LaunchError, match="content of the data"):
+        make_small_plan(data=f"acm:{folder}")
+
+
+def test_damaged_manifest_is_named(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / MANIFEST).write_text("{")
+    with pytest.raises(RecordsError, match="not valid JSON"):
+        make_small_plan()

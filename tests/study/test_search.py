@@ -1,0 +1,105 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from study.ledger import FILE_NAME, Ledger
+from study.plan import Plan
+from study.search import Proposals, mean_curve
+
+CONDITIONAL = {
+    "finetune.alignment": {"choice": ["dp", "mean"]},
+    "finetune.fsd_gamma": {"float": [0.01, 1.0], "log": True, "when": {"finetune.alignment": ["dp"]}},
+    "finetune.lambda_lcs": {"float": [0.02, 1.0]},
+}
+
+
+@pytest.fixture
+def plan(make_small_plan: Callable[..., Plan]) -> Plan:
+    return make_small_plan()
+
+
+def open_proposals(plan: Plan, folder: Path, seed: int = 0) -> Proposals:
+    folder.mkdir(exist_ok=True)
+    return Proposals(
+        Ledger(folder).storage,
+        plan.space.search,
+        plan.space.active,
+        direction="max",
+        seed=seed,
+        defaults=plan.space.defaults("synthetic"),
+    )
+
+
+def ask_and_tell(proposals: Proposals, count: int) -> list[Any]:
+    for _ in range(count):
+        number = proposals.ask()
+        value = float(proposals.settings[number]["finetune.lambda_lcs"])
+        proposals.tell(number, value, {1: value / 2})
+    return [dict(settings) for settings in proposals.settings.values()]
+
+
+def test_first_proposal_is_the_defaults_and_the_rest_differ(plan: Plan, tmp_path: Path) -> None:
+    asked = ask_and_tell(open_proposals(plan, tmp_path / "a"), 5)
+    assert asked[0] == plan.space.defaults("synthetic")
+    assert len({str(settings) for settings in asked}) == 5
+
+
+def test_proposals_depend_on_the_seed_alone(plan: Plan, tmp_path: Path) -> None:
+    first = ask_and_tell(open_proposals(plan, tmp_path / "a"), 5)
+    assert ask_and_tell(open_proposals(plan, tmp_path / "b"), 5) == first
+    assert ask_and_tell(open_proposals(plan, tmp_path / "c", seed=1), 5)[1:] != first[1:]
+
+
+def test_interrupted_search_goes_on_as_if_it_had_not_been(plan: Plan, tmp_path: Path) -> None:
+    whole = ask_and_tell(open_proposals(plan, tmp_path / "a"), 6)
+    ask_and_tell(open_proposals(plan, tmp_path / "b"), 3)
+    assert ask_and_tell(open_proposals(plan, tmp_path / "b"), 3) == whole
+
+
+def test_crash_in_the_middle_of_an_ask_is_made_good(plan: Plan, tmp_path: Path) -> None:
+    """The journal may end after any suggestion of the last proposal."""
+    whole = ask_and_tell(open_proposals(plan, tmp_path / "a"), 2)
+    journal = tmp_path / "a" / FILE_NAME
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for kept in range(len(lines) + 1):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        (folder / FILE_NAME).write_bytes(b"".join(lines[:kept]))
+        proposals = open_proposals(plan, folder)
+        while len(proposals.settings) < 2:
+            proposals.ask()
+        found = [dict(settings) for settings in proposals.settings.values()]
+        assert found[0] == whole[0]
+        assert set(found[1]) == set(whole[1])
+
+
+def test_conditional_parameter_is_searched_only_where_it_matters(
+    make_small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    search = {
+        **make_small_plan().space.search.model_dump(by_alias=True, mode="json"),
+        "parameters": CONDITIONAL,
+    }
+    plan = make_small_plan(space={"search": search})
+    asked = ask_and_tell(open_proposals(plan, tmp_path / "a"), 8)
+    assert {settings["finetune.alignment"] for settings in asked} == {"dp", "mean"}
+    for settings in asked:
+        assert ("finetune.fsd_gamma" in settings) == (settings["finetune.alignment"] == "dp")
+
+
+def test_optuna_sees_complete_pruned_and_failed_apart(plan: Plan, tmp_path: Path) -> None:
+    proposals = open_proposals(plan, tmp_path / "a")
+    for value, curve in ((3.0, {1: 2.0, 2: 3.0}), (None, {1: 1.0}), (None, {})):
+        proposals.tell(proposals.ask(), value, curve)
+    study = optuna.load_study(study_name="proposals", storage=Ledger(tmp_path / "a").storage)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
+    assert study.trials[0].intermediate_values == {1: 2.0, 2: 3.0}
+    assert study.best_value == 3.0
+
+
+def test_mean_curve_covers_the_epochs_that_all_runs_reached() -> None:
+    assert mean_curve([{1: 1.0, 2: 5.0}, {1: 3.0}]) == {1: 2.0}
+    assert mean_curve([]) == {}
