@@ -20,7 +20,7 @@ study: .venv/study ## install, then run the study fsd_lcs and print its ablation
 	@.venv/bin/python run_study.py --space fsd_lcs $(ARGS)
 
 test: .venv/dev ## install, then run all tests
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: .venv/dev ## install, then check style, types and who imports whom
 	.venv/bin/ruff check .
