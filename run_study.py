@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         cost = estimate_cost(plan, options.concurrency or default_concurrency(plan.space))
         console.print(cost.render())
         return DONE
-    failed_trials = 0
+    failed = 0
     if not plan.finished:
         try:
             outcome = run(plan, console)
@@ -69,13 +69,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         if not outcome.finished:
             console.print(f"interrupted; the same command continues the study in {plan.out}", markup=False)
             return INTERRUPTED
-        failed_trials = outcome.failed_trials
+        console.print(outcome.summary(), markup=False, highlight=False)
+        failed = outcome.trials["failed"]
 
     from analysis import print_ablation, write_ablation
 
     write_ablation(plan.out)
     print_ablation(plan.out, console)
-    return WORK_FAILED if failed_trials else DONE
+    console.print(f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False)
+    console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
+    return WORK_FAILED if failed else DONE
 
 
 def _parser() -> argparse.ArgumentParser:

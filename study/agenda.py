@@ -209,6 +209,11 @@ class Agenda:
             init_key=self._key(row.parameters, stage - 1, row.cell.seed),
             export_key=row.cell.pretrain_key if stage < self._last else None,
             test=row.cell.phase == "ablation" and stage == self._last,
+            tags={
+                name: value
+                for name in ("phase", "stage", "arm", "proposal", "seed")
+                if (value := getattr(row.cell, name)) is not None
+            },
         )
 
     def _key(self, parameters: Mapping[str, Any], stage: int, seed: int) -> str | None:

@@ -19,6 +19,9 @@ class Job:
     init_key: str | None  # the export that it starts from
     export_key: str | None  # the export that it leaves behind
     test: bool  # whether its chosen epoch is evaluated on the test split
+    tags: Mapping[str, str | int] = field(
+        default_factory=dict
+    )  # what it stands for in the study, for its curves
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import fcntl
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from study.ledger import Ledger
 from study.manifest import memory_bytes, usable_cores
 from study.phases import AblationPhase, ConfirmPhase, SearchPhase
 from study.plan import LOCK, LaunchError, Plan
-from study.progress import Display, Tally, make_display
+from study.progress import Display, Tally, make_display, show_duration
 from study.records import GROUND_TRUTH, MANIFEST, write_json, write_tables
 from study.rows import Cell
 from study.search import Proposals
@@ -35,8 +36,18 @@ class Outcome:
     """How a launch ended."""
 
     finished: bool
-    failed_trials: int
-    seconds: float
+    trials: Counter[str]  # by status, of all trials of the study
+    pretrains: int  # how many of them trained a model for the others to start from
+    seconds: float  # of this launch
+
+    def summary(self) -> str:
+        """Return the launch in a line."""
+        trials = self.trials
+        return (
+            f"{trials.total()} trials: {trials['complete']} complete, {trials['stopped']} stopped early, "
+            f"{trials['failed']} failed; {self.pretrains} pretrained models shared by "
+            f"{trials.total() - self.pretrains} trials; {show_duration(self.seconds)}"
+        )
 
 
 def default_concurrency(space: Space) -> int:
@@ -78,8 +89,9 @@ def run(plan: Plan, console: Console) -> Outcome:
                     _add_context(plan, ledger)
             finally:
                 _write_records(plan, ledger, agenda, ablation)
-    failed = sum(row.status == "failed" for row in ledger.rows.values())
-    return Outcome(agenda.done, failed, time.monotonic() - started_s)
+    rows = [row for row in ledger.rows.values() if row.cell.phase != _CONTEXT]
+    pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
+    return Outcome(agenda.done, Counter(row.status for row in rows), pretrains, time.monotonic() - started_s)
 
 
 def _resources(space: Space) -> dict[str, Resources]:

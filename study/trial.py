@@ -19,7 +19,7 @@ import torch
 from ftcl.data import VideoDataset, load_dataset
 from ftcl.files import atomic_write
 from ftcl.recipes import RECIPES
-from ftcl.recipes.config import configure, to_flat
+from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import selection_split, with_protocol
 from ftcl.training.checkpoint import load_checkpoint, save_checkpoint
 from ftcl.training.device import choose_device
@@ -92,7 +92,7 @@ def _run(job: Job, setup: Setup, report: Report) -> dict[str, Any]:
                     _write_evaluation(setup.out, job.trial, evaluation)
         if job.export_key is not None:
             save_checkpoint(export_path(setup.out, job.export_key), weights)
-        curves.add_settings(to_flat(config), metrics)
+        curves.add_settings({**job.tags, **job.parameters}, metrics)
     return {"metrics": metrics, "chosen_epoch": epoch, "last_lap": clock.lap()}
 
 
