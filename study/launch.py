@@ -3,7 +3,7 @@
 import fcntl
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -86,7 +86,7 @@ def run(plan: Plan, console: Console) -> Outcome:
                         agenda, setup, granted, [stage.name for stage in plan.recipe.stages], concurrency
                     )
                 if agenda.done:
-                    _add_context(plan, ledger)
+                    _add_context(plan, ledger, agenda.pools["ablation"].used())
             finally:
                 _write_records(plan, ledger, agenda, ablation)
     rows = [row for row in ledger.rows.values() if row.cell.phase != _CONTEXT]
@@ -184,10 +184,10 @@ def assemble(
     return agenda, ablating, display
 
 
-def _add_context(plan: Plan, ledger: Ledger) -> None:
+def _add_context(plan: Plan, ledger: Ledger, seeds: Sequence[int]) -> None:
     """Enter what detections without learning are worth on the test videos, once for each ablation seed."""
     present = {row.cell: row for row in ledger.rows.values()}
-    for seed in plan.seeds.ablation(plan.space.ablation.seeds):
+    for seed in seeds:
         for arm, metrics in plan.recipe.context(plan.data, "test", seed).items():
             cell = Cell(_CONTEXT, _CONTEXT, seed, arm=arm)
             row = present.get(cell) or ledger.start(cell, {})

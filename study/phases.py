@@ -218,7 +218,7 @@ class AblationPhase(Phase):
     def wanted(self) -> list[Wanted]:
         if self.settings is None:
             self.settings = self._choose()
-        seeds = [seed for seed in self._seeds() if seed not in self._wanted]
+        seeds = [seed for seed in self.pool.used() if seed not in self._wanted]
         self._wanted.update(seeds)
         arms = self._space.ablation.arms
         return [
@@ -227,7 +227,4 @@ class AblationPhase(Phase):
         ]
 
     def exhausted(self) -> bool:
-        return self.pool.chosen() is not None and self._wanted.issuperset(self._seeds())
-
-    def _seeds(self) -> list[int]:
-        return [*dict.fromkeys((*self.pool.ungated, *(self.pool.chosen() or ())))]
+        return self.pool.chosen() is not None and self._wanted.issuperset(self.pool.used())

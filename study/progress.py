@@ -45,6 +45,10 @@ class Tally:
             counts[self.group(row)][row.status] += 1
         return counts
 
+    def total(self) -> int:
+        """Return how many trials there will be at the most, as far as is known (a gate may add some)."""
+        return sum(max(self.totals[group], counts.total()) for group, counts in self.counts().items())
+
     def best(self) -> tuple[float, Row] | None:
         """Return the best objective of a complete search or confirmation run so far."""
         complete = [
@@ -107,7 +111,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
     def _line(self, text: str) -> None:
         self._last_line_s = time.monotonic()
         ended = sum(row.status != "running" for row in self._tally.rows.values())
-        total = sum(self._tally.totals.values())
+        total = self._tally.total()
         self._console.print(f"[{ended:>3}/{total}] {text}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -145,12 +149,12 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
             table.add_column(name, justify="right")
         for group, counts in self._tally.counts().items():
             ended = counts["complete"] + counts["stopped"] + counts["failed"]
-            total = self._tally.totals[group]
+            total = max(self._tally.totals[group], counts.total())
             mark = "✓" if ended >= total and not counts["running"] else "▸" if counts["running"] else " "
             table.add_row(
                 f"{mark} {group}",
                 *(str(counts[status] or "·") for status in ("complete", "running", "stopped", "failed")),
-                str(max(total, sum(counts.values()))),
+                str(total),
             )
         return Group(table, Text(self._summary(), style="dim"))
 

@@ -32,6 +32,10 @@ class SeedPool:
         known = self._known()
         return known.chosen if known.settled else None
 
+    def used(self) -> tuple[int, ...]:
+        """Return the seeds that run whether they pass or not, and those that are known to pass."""
+        return tuple(dict.fromkeys((*self.ungated, *(self.chosen() or ()))))
+
     def undecided(self) -> tuple[int, ...]:
         """Return the seeds whose pretrained model the gate needs to see."""
         return self._known().to_try if self.gated else ()
