@@ -55,10 +55,10 @@ clean: ## delete .venv and caches; studies stay
 
 .venv/study: .venv/python pyproject.toml constraints.txt
 	@echo 'installing into .venv: 1 to 10 minutes, most of it the download of torch'
+	@$(PIP) install -c constraints.txt setuptools
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) install -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch
 endif
-	@$(PIP) install -c constraints.txt setuptools
 	@$(PIP) install -c constraints.txt --no-build-isolation -e .
 	@touch $@
 
