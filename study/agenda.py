@@ -85,11 +85,6 @@ class Agenda:
                 self._stops(row, epoch)
 
     @property
-    def phase(self) -> Phase | None:
-        """The phase that trials are drawn from; None once all are over."""
-        return self._phases[0] if self._phases else None
-
-    @property
     def pools(self) -> Mapping[str, SeedPool]:
         """The seeds of every phase."""
         return self._pools
@@ -100,8 +95,7 @@ class Agenda:
         return not self._phases and not self._running and not self._orphans
 
     def next_job(self) -> Job | None:
-        """Return the next trial to start; None while every trial that could start is running, or all are
-        done."""
+        """Return the next trial to start; None while all that could start are running, or all are done."""
         if self._orphans:
             return self._job(self._ledger.rows[self._orphans.pop(0)])
         while self._phases:
@@ -132,23 +126,29 @@ class Agenda:
             self._pending.append((cell, wanted.parameters))
 
     def _first_startable(self) -> Job | None:
-        for index, (cell, parameters) in enumerate(self._pending):
+        index = 0
+        while index < len(self._pending):
+            cell, parameters = self._pending[index]
             state = self._export_state(cell.pretrain_key)
-            if state == "running":
+            if state == "complete":
+                del self._pending[index]
+                return self._job(self._start(cell, parameters))
+            if state == "failed":
+                del self._pending[index]
+                self._fail(self._start(cell, parameters), cell.pretrain_key)
                 continue
             if state is None:
-                return self._start_export(cell.phase, parameters, self._last - 1, cell.seed)
-            del self._pending[index]
-            row = self._start(cell, parameters)
-            if state == "complete":
-                return self._job(row)
-            assert cell.pretrain_key is not None
-            cause = self._ledger.rows[self._exports[cell.pretrain_key]]
-            self.end(
-                row.trial, "failed", failure=f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
-            )
-            return self._first_startable()
+                job = self._start_export(cell.phase, parameters, self._last - 1, cell.seed)
+                if job is not None:
+                    return job
+            index += 1
         return None
+
+    def _fail(self, row: Row, key: str | None) -> None:
+        """End a trial whose pretrained model will never come."""
+        cause = self._ledger.rows[self._exports[key or ""]]
+        failure = f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
+        self.end(row.trial, "failed", failure=failure)
 
     def _export_state(self, key: str | None) -> Status | None:
         if key is None:
@@ -157,7 +157,7 @@ class Agenda:
         return None if trial is None else self._ledger.rows[trial].status
 
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
-        """Start the export of a stage, or the one before it that is missing; None while that one runs."""
+        """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
         before = self._key(parameters, stage - 1, seed)
         state = self._export_state(before)
         if state is None:
@@ -170,10 +170,18 @@ class Agenda:
             seed=seed,
             pretrain_key=self._key(parameters, stage, seed),
         )
-        # Only what this stage reads belongs to its row: many trials with other settings will share it.
+        # Trials with other settings will share it: its row has what the stage reads and what is fixed for all.
         groups = {group for link in self._recipe.stages[: stage + 1] for group in link.key_groups}
-        own = {name: value for name, value in parameters.items() if name.split(".")[0] in groups}
-        return self._job(self._start(cell, own))
+        own = {
+            name: value
+            for name, value in parameters.items()
+            if name in self._fixed or name.split(".")[0] in groups
+        }
+        row = self._start(cell, own)
+        if state == "failed":
+            self._fail(row, before)
+            return None
+        return self._job(row)
 
     def _early_pretraining(self) -> Job | None:
         """Pretrain for a gate or a later phase, so that a slot is never idle before the last fine-tuning."""

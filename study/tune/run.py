@@ -109,7 +109,7 @@ class _AgendaSearcher(Searcher):
         if job is None:
             if not executor.running and not executor.agenda.done:
                 # Waiting would never end: nothing runs that could make room for what is pending.
-                executor.error = StudyError("no trial runs and none can start; this is a bug, please report it")
+                executor.error = StudyError("nothing runs and nothing can start: a bug, please report it")
                 return Searcher.FINISHED
             return Searcher.FINISHED if executor.agenda.done else None
         executor.running[trial_id] = job.trial
