@@ -170,13 +170,10 @@ class Agenda:
             seed=seed,
             pretrain_key=self._key(parameters, stage, seed),
         )
-        # Trials with other settings will share it: its row has what the stage reads and what is fixed for all.
+        # Trials with other settings share it, so its row has what its stages read and what is fixed for all.
         groups = {group for link in self._recipe.stages[: stage + 1] for group in link.key_groups}
-        own = {
-            name: value
-            for name, value in parameters.items()
-            if name in self._fixed or name.split(".")[0] in groups
-        }
+        read = {name: value for name, value in parameters.items() if name.split(".")[0] in groups}
+        own = {**self._fixed, **read}
         row = self._start(cell, own)
         if state == "failed":
             self._fail(row, before)

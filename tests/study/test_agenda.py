@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from study.phases import StudyError
@@ -14,6 +14,14 @@ from study.rows import Row
 from tests.study.pretended import SPACE, PretendedWorkers, open_agenda
 
 MakePlan = Callable[..., Plan]
+
+# One example takes half a second: a failure is reported as it was found, not shrunk for ten minutes.
+expensive = settings(
+    max_examples=8,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 def finished(plan: Plan, *, seed: int = 0, concurrency: int = 2) -> dict[int, Row]:
@@ -153,7 +161,7 @@ def test_searched_pretraining_has_a_key_for_each_proposal(make_small_plan: MakeP
     assert len(keys) == 6 * 2 + 2 * 2 + 2
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@expensive
 @given(seed=st.integers(0, 10**6), concurrency=st.integers(1, 7))
 def test_deterministic_study_does_not_depend_on_timing(
     make_small_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory, seed: int, concurrency: int
@@ -165,7 +173,7 @@ def test_deterministic_study_does_not_depend_on_timing(
     assert run(seed, concurrency) == run(0, 1)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@expensive
 @given(crashes=st.lists(st.integers(0, 40), min_size=1, max_size=4), concurrency=st.integers(1, 4))
 def test_crashes_lose_and_repeat_nothing(
     make_small_plan: MakePlan,
