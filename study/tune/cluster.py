@@ -1,9 +1,11 @@
 """Start a local Ray, or join a running one, and say what it can run."""
 
 import logging
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import ray
 
@@ -12,6 +14,9 @@ from study.spec import Resources
 
 class ClusterError(ValueError):
     """The cluster cannot be reached, or cannot run what is asked."""
+
+
+_CONNECT_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
                 logging_level=logging.ERROR,
             )
         else:
+            _require_listener(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot reach {where}: {error}") from error
     try:
@@ -82,3 +88,10 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
         )
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT; Ray itself would try for a minute."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
