@@ -26,14 +26,26 @@ exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 130 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(_with_subcommand(given))
+    # Imports stay below the parser so that --help and a wrong flag answer at once.
+    from study.phases import StudyError
+    from study.plan import USER_ERRORS
+
     try:
-        return _run(_parser().parse_args(_with_subcommand(list(arguments or sys.argv[1:]))), console)
-    except ValueError as error:  # SpecError, DataError, LaunchError, ClusterError, RecordsError
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return _run(options, console)
+    except USER_ERRORS as error:
+        errors.print(f"error: {error}", style="red", markup=False)
         return WRONG_USAGE
+    except StudyError as error:
+        errors.print(f"the study cannot go on: {error}", style="red", markup=False)
+        return WORK_FAILED
+    except OSError as error:
+        errors.print(f"error: {error.filename or 'the system'}: {error.strerror}", style="red", markup=False)
+        return WORK_FAILED
     except KeyboardInterrupt:
-        errors.print("interrupted before the first trial", markup=False)
+        errors.print("interrupted; the same command starts or continues the study", markup=False)
         return INTERRUPTED
 
 
@@ -42,9 +54,7 @@ def _with_subcommand(arguments: list[str]) -> list[str]:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    # Imports stay below the parser so that --help and a wrong flag answer at once.
     from study.launch import default_concurrency, run
-    from study.phases import StudyError
     from study.plan import Options, make_plan
     from study.spec import list_spaces
 
@@ -59,26 +69,19 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         cost = estimate_cost(plan, options.concurrency or default_concurrency(plan.space))
         console.print(cost.render())
         return DONE
-    failed = 0
-    if not plan.finished:
-        try:
-            outcome = run(plan, console)
-        except StudyError as error:
-            console.print(f"the study cannot go on: {error}", style="red", markup=False)
-            return WORK_FAILED
-        if not outcome.finished:
-            console.print(f"interrupted; the same command continues the study in {plan.out}", markup=False)
-            return INTERRUPTED
-        console.print(outcome.summary(), markup=False, highlight=False)
-        failed = outcome.trials["failed"]
+    outcome = run(plan, console)
+    if not outcome.finished:
+        console.print(f"interrupted; the same command continues the study in {plan.out}", markup=False)
+        return INTERRUPTED
 
     from analysis import print_ablation, write_ablation
 
+    console.print(outcome.summary(), markup=False, highlight=False)
     write_ablation(plan.out)
     print_ablation(plan.out, console)
     console.print(f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False)
     console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
-    return WORK_FAILED if failed else DONE
+    return WORK_FAILED if outcome.trials["failed"] else DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,16 +166,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _at_least(low: int):  # type: ignore[no-untyped-def]
     def number(text: str) -> int:
-        if (value := int(text)) < low:
-            raise argparse.ArgumentTypeError(f"{text} is below {low}")
-        return value
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {low}")
+        return int(text)
 
     return number
 
 
 def _share(text: str) -> float:
-    if not (value := float(text)) >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs, such as 0.25 or 1")
     return value
 
 

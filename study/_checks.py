@@ -111,6 +111,11 @@ def name_problems(space: "Space") -> Iterator[Problem]:
             ("search", "confirm", "top"),
             f"must be at most the {search.trials} trials, not {search.confirm.top}",
         )
+    if search.early_stopping and not recipe.stages[-1].selects_epoch:
+        yield (
+            ("search", "early_stopping"),
+            f"{stages[-1]} of recipe {recipe.name} is not evaluated at every epoch; write null",
+        )
     rungs = search.early_stopping.rungs if search.early_stopping else ()
     if list(rungs) != sorted(set(rungs)):
         yield ("search", "early_stopping", "rungs"), f"must ascend, as in {sorted(set(rungs))}"
@@ -124,14 +129,10 @@ def _metric_problems(space: "Space", recipe: Recipe) -> Iterator[Problem]:
     ]
     if space.gate:
         named.append((("gate", "metric"), space.gate.metric))
-        early = [
-            name for name in space.search.parameters if space.searched_stage_of(name) != space.stages[-1]
-        ]
-        if early:
-            yield (
-                ("gate",),
-                f"a gate judges one pretrained model a seed, but {early[0]} is searched; drop one of them",
-            )
+        if len(recipe.stages) == 1:
+            yield ("gate",), f"recipe {recipe.name} pretrains nothing that a gate could judge; drop the gate"
+        elif not space.shares_pretraining:
+            yield ("gate",), "a gate judges one pretrained model a seed, but the search varies it; drop one"
         if recipe.metrics.get(space.gate.metric) == "min":
             yield ("gate", "metric"), f"{space.gate.metric} is better when lower; a gate needs one to reach"
     for path, metric in named:

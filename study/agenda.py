@@ -103,6 +103,8 @@ class Agenda:
             job = self._first_startable()
             if job is not None:
                 return job
+            if self._pending and self._pretrain_early:
+                break  # further proposals would wait for the same pretrained models, and be asked blindly
             fresh = phase.wanted()
             if fresh:
                 for wanted in fresh:
@@ -242,9 +244,9 @@ class Agenda:
             if self._take_epoch(news.trial, epoch, metrics, news.host):
                 return True
         if news.failure is not None:
-            self.end(news.trial, "failed", failure=news.failure)
+            self.end(news.trial, "failed", failure=news.failure, host=news.host)
         elif news.result is not None:
-            self.end(news.trial, "complete", result=news.result)
+            self.end(news.trial, "complete", result=news.result, host=news.host)
         return False
 
     def _take_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float], host: str) -> bool:
@@ -268,13 +270,14 @@ class Agenda:
         *,
         result: Mapping[str, Any] | None = None,
         failure: str | None = None,
+        host: str | None = None,
     ) -> None:
         """Write down how a trial ended; only its first end counts."""
         self._running.pop(trial, None)
         if self._ledger.rows[trial].status != "running":
             return
         value = (result or {}).get("metrics", {}).get(self._goal.name)
-        row = self._ledger.end(trial, status, result=result, failure=failure, value=value)
+        row = self._ledger.end(trial, status, result=result, failure=failure, host=host, value=value)
         self._note_end(row)
         self._listener.ended(row)
 

@@ -48,9 +48,11 @@ class Curves:
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in settings.items()
         }
-        for summary in hparams(shown, dict(metrics)):
+        # Under names of their own: with those of the curves they would be a last point of each.
+        final = {f"final/{name}": value for name, value in metrics.items()}
+        for summary in hparams(shown, final):
             writer._get_file_writer().add_summary(summary)
-        for name, value in metrics.items():
+        for name, value in final.items():
             writer.add_scalar(name, value)
 
     def _open(self) -> SummaryWriter:

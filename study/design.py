@@ -141,7 +141,7 @@ def estimate(space: Space, seeds: Seeds, pretrain_key: Callable[[Settings, int],
     and the arm's overlay. A searched parameter of an earlier stage gives every proposal models of its own.
     """
     search, arms = space.search, tuple(space.ablation.arms.values())
-    shared = all(space.searched_stage_of(name) == space.stages[-1] for name in search.parameters)
+    shared = space.shares_pretraining
 
     def num_keys(pool: Sequence[int], overlays: Sequence[Settings]) -> int:
         return len({pretrain_key(trial_parameters(space, {}, o), seed) for seed in pool for o in overlays})

@@ -64,8 +64,11 @@ class Cost:
                 f"+{counts.gate_pretrains}",
                 f"pretrainings and {counts.gate_trials} trials at most, for the gate",
             )
-        table.add_row(show_duration(self.seconds), f"at most, {self.concurrency} trials at once")
-        table.add_row(f"{self.gigabytes:.2f} GB", "of disk at most")
+        table.add_row(
+            show_duration(self.seconds),
+            f"about, on {self.concurrency} cores that do nothing else, without early stopping",
+        )
+        table.add_row(f"{self.gigabytes:.2f} GB", "of disk")
         lines = [f"one {stage.name}: {stage.epochs} epochs, {stage.seconds:.1f} s" for stage in self.stages]
         return Group(table, f"measured here, from one epoch each; {'; '.join(lines)}")
 
@@ -99,11 +102,12 @@ def estimate_cost(plan: Plan, concurrency: int) -> Cost:
     weights = None
     for spec in plan.recipe.stages:
         stage = spec.build(config, plan.data, choose_device(), plan.seeds.search(1)[0], weights)
-        stage.evaluate("validation")
+        scored = "validation" if plan.data.splits["validation"] else "test"
+        stage.evaluate(scored)
         started_s = time.perf_counter()
         stage.train_epoch()
         trained_s = time.perf_counter()
-        stage.evaluate("validation")
+        stage.evaluate(scored)
         evaluated_s = time.perf_counter()
         weights = stage.export()
         evaluations = stage.epochs if spec.selects_epoch else 1

@@ -21,7 +21,7 @@ class Goal:
         """Return, for each epoch of a trial, the best value up to it (the epoch that would be chosen)."""
         values: list[float] = []
         best = {}
-        for epoch in sorted(row.epochs):
+        for epoch in sorted(epoch for epoch, metrics in row.epochs.items() if self.name in metrics):
             values.append(row.epochs[epoch][self.name])
             best[epoch] = self.best(values)
         return best

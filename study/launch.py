@@ -21,7 +21,7 @@ from study.manifest import memory_bytes, usable_cores
 from study.phases import AblationPhase, ConfirmPhase, SearchPhase
 from study.plan import LOCK, LaunchError, Plan
 from study.progress import Display, Tally, make_display, show_duration
-from study.records import GROUND_TRUTH, MANIFEST, write_json, write_tables
+from study.records import GROUND_TRUTH, MANIFEST, read_manifest, write_json, write_tables
 from study.rows import Cell
 from study.search import Proposals
 from study.seeds import SeedPool
@@ -51,47 +51,61 @@ class Outcome:
 
 
 def default_concurrency(space: Space) -> int:
-    """Return how many trials this machine runs at once: one a core, as far as the memory goes."""
-    memory_gb = max(resources.memory_gb for resources in _resources(space).values())
-    return max(1, min(usable_cores(), int(memory_bytes() / 1e9 / memory_gb)))
+    """Return how many trials this machine runs at once: what its cores and its memory hold."""
+    wanted = _resources(space).values()
+    by_cores = usable_cores() // max(resources.cpus for resources in wanted)
+    by_memory = int(memory_bytes() / 1e9 / max(resources.memory_gb for resources in wanted))
+    return max(1, min(by_cores, by_memory))
 
 
 def run(plan: Plan, console: Console) -> Outcome:
-    """Run the trials that the study still lacks, then write its records.
+    """Run the trials that the study still lacks, then derive its records; if it is finished, only those.
 
-    Raises ClusterError or LaunchError before the first trial; StudyError when nothing is left to go on with.
+    Raises LaunchError before the first trial, StudyError when nothing is left to go on with.
     """
+    started_s = time.monotonic()
+    with _hold(plan):
+        if plan.finished:
+            ledger, finished = Ledger(plan.out), True
+            write_tables(plan.out, ledger.rows.values())
+        else:
+            ledger, finished = _run_trials(plan, console)
+    rows = [row for row in ledger.rows.values() if row.cell.phase != _CONTEXT]
+    pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
+    statuses: Counter[str] = Counter(row.status for row in rows)
+    return Outcome(finished, statuses, pretrains, time.monotonic() - started_s)
+
+
+def _run_trials(plan: Plan, console: Console) -> tuple[Ledger, bool]:
     # Ray takes a second to import; a wrong flag, or a finished study, should not wait for it.
     from study.tune.environment import prepare_environment
 
-    options, space = plan.options, plan.space
+    options = plan.options
     prepare_environment(options.address)
     from study.tune.cluster import connect
     from study.tune.run import run_agenda
 
-    started_s = time.monotonic()
-    concurrency = options.concurrency or default_concurrency(space)
-    wanted = _resources(space)
-    local_cpus = concurrency * max(resources.cpus for resources in wanted.values())
+    wanted = _resources(plan.space)
+    slots = options.concurrency or default_concurrency(plan.space)
+    local_cpus = slots * max(resources.cpus for resources in wanted.values())
     with connect(options.address, local_cpus=local_cpus) as cluster:
         granted = cluster.grant(wanted, options.gpus_per_trial)
-        if options.address is not None and options.concurrency is None:
-            concurrency = cluster.slots(granted.values())
-        with _open(plan) as ledger:
-            agenda, ablation, display = assemble(plan, ledger, concurrency, console)
-            setup = make_setup(plan, [granted[stage.name].gpus for stage in plan.recipe.stages])
-            try:
-                with display:
-                    run_agenda(
-                        agenda, setup, granted, [stage.name for stage in plan.recipe.stages], concurrency
-                    )
-                if agenda.done:
-                    _add_context(plan, ledger, agenda.pools["ablation"].used())
-            finally:
-                _write_records(plan, ledger, agenda, ablation)
-    rows = [row for row in ledger.rows.values() if row.cell.phase != _CONTEXT]
-    pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
-    return Outcome(agenda.done, Counter(row.status for row in rows), pretrains, time.monotonic() - started_s)
+        concurrency = options.concurrency or cluster.slots(granted.values())
+        stages = [stage.name for stage in plan.recipe.stages]
+        _begin(plan, cluster.gpus)
+        ledger = Ledger(plan.out)
+        agenda, ablation, display = assemble(plan, ledger, concurrency, console)
+        setup = make_setup(plan, [granted[stage].gpus for stage in stages])
+        finished = False
+        try:
+            with display:
+                run_agenda(agenda, setup, granted, stages, concurrency)
+            if agenda.done:
+                _add_context(plan, ledger, agenda.pools["ablation"].used())
+                finished = True
+        finally:
+            _write_records(plan, ledger, agenda, ablation, finished=finished)
+    return ledger, finished
 
 
 def _resources(space: Space) -> dict[str, Resources]:
@@ -117,20 +131,36 @@ def make_setup(plan: Plan, gpus: list[float]) -> Setup:
 
 
 @contextmanager
-def _open(plan: Plan) -> Iterator[Ledger]:
-    """Hold the study's folder: its manifest written, its ledger open, no second driver on it."""
+def _hold(plan: Plan) -> Iterator[None]:
+    """Keep other drivers off the study's folder; leave no folder behind if no study was begun in it."""
+    made = [folder for folder in (plan.out, *plan.out.parents) if not folder.exists()]
     plan.out.mkdir(parents=True, exist_ok=True)
-    with (plan.out / LOCK).open("w") as lock:
+    path = plan.out / LOCK
+    with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LaunchError(
                 f"another process runs the study in {plan.out}; wait for it, or choose another --out"
             ) from error
-        write_json(plan.out / MANIFEST, plan.manifest)
-        ground_truth = GroundTruth.from_videos(plan.data.ground_truth("test"), plan.data.classes)
-        write_ground_truth(plan.out / GROUND_TRUTH, ground_truth, "test")
-        yield Ledger(plan.out)
+        if (plan.out / MANIFEST).exists() == plan.is_new:
+            raise LaunchError(f"another process has just changed {plan.out}; give the command again")
+        try:
+            yield
+        finally:
+            if not (plan.out / MANIFEST).exists():
+                path.unlink()
+                for folder in made:
+                    folder.rmdir()
+
+
+def _begin(plan: Plan, gpus: float) -> None:
+    """Write down what is run, before the first trial."""
+    if plan.is_new:
+        hardware = {**plan.manifest["hardware"], "gpus": gpus}
+        write_json(plan.out / MANIFEST, {**plan.manifest, "hardware": hardware})
+    ground_truth = GroundTruth.from_videos(plan.data.ground_truth("test"), plan.data.classes)
+    write_ground_truth(plan.out / GROUND_TRUTH, ground_truth, "test")
 
 
 def assemble(
@@ -155,9 +185,6 @@ def assemble(
     searching = SearchPhase(space, proposals, pools["search"], goal, batched=plan.options.deterministic)
     confirming = ConfirmPhase(space, searching, pools["confirm"], goal)
     ablating = AblationPhase(space, pools["ablation"], lambda: proposals.settings[confirming.winner()])
-    shares_pretraining = all(
-        space.searched_stage_of(name) == recipe.stages[-1].name for name in search.parameters
-    )
     counts = count_trials(plan)
     totals = {
         "pretrain": counts.pretrains,
@@ -178,7 +205,7 @@ def assemble(
         goal=goal,
         identity=Identity(plan.data.preset, plan.data.fingerprint, plan.options.deterministic),
         gate=space.gate,
-        pretrain_early=shares_pretraining,
+        pretrain_early=space.shares_pretraining,
         listener=display,
     )
     return agenda, ablating, display
@@ -195,24 +222,26 @@ def _add_context(plan: Plan, ledger: Ledger, seeds: Sequence[int]) -> None:
             ledger.end(row.trial, "complete", result=result)
 
 
-def _write_records(plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase) -> None:
+def _write_records(
+    plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase, *, finished: bool
+) -> None:
     """Derive the tables from the ledger, and complete the manifest with what the study chose."""
     write_tables(plan.out, ledger.rows.values())
     seeds = {
         name: {"ungated": pool.ungated, "gated": pool.chosen() if pool.gated else None}
         for name, pool in agenda.pools.items()
     }
-    chosen = {"seeds": seeds, "winner": ablation.settings, "finished": agenda.done}
-    write_json(plan.out / MANIFEST, {**plan.manifest, **chosen})
+    chosen = {"seeds": seeds, "winner": ablation.settings, "finished": finished}
+    write_json(plan.out / MANIFEST, {**read_manifest(plan.out), **chosen})
 
 
 def detail_videos(data: VideoDataset) -> tuple[str, ...]:
-    """Return a fixed handful of test videos to look at: two of each of the first classes that have two."""
+    """Return a fixed handful of test videos to look at: pairs that share their only class come first."""
+    names = sorted(data.splits["test"])
     chosen: list[str] = []
     for label in range(len(data.classes)):
-        of_class = [name for name in sorted(data.splits["test"]) if data.videos[name].labels == (label,)]
+        of_class = [name for name in names if data.videos[name].labels == (label,)]
         if len(of_class) >= 2:
             chosen += of_class[:2]
-        if len(chosen) >= _MAX_DETAIL_VIDEOS:
-            break
-    return tuple(chosen)
+    others = [name for name in names if name not in chosen]
+    return tuple((chosen + others)[:_MAX_DETAIL_VIDEOS])

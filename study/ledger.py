@@ -62,9 +62,9 @@ class Ledger:
         row = self.rows[number]
         if epoch in row.epochs:
             return row
-        self.storage.set_trial_user_attr(self._ids[number], f"epoch/{epoch}", dict(metrics))
         if row.host != host:
             self.storage.set_trial_user_attr(self._ids[number], "host", host)
+        self.storage.set_trial_user_attr(self._ids[number], f"epoch/{epoch}", dict(metrics))
         self.rows[number] = replace(row, epochs={**row.epochs, epoch: dict(metrics)}, host=host)
         return self.rows[number]
 
@@ -75,6 +75,7 @@ class Ledger:
         *,
         result: Mapping[str, Any] | None = None,
         failure: str | None = None,
+        host: str | None = None,
         value: float | None = None,
     ) -> Row:
         """Close a running trial once; what closed it first stands.
@@ -85,7 +86,8 @@ class Ledger:
         if row.status != "running":
             return row
         trial_id = self._ids[number]
-        self.storage.set_trial_user_attr(trial_id, "end", {"result": dict(result or {}), "failure": failure})
+        end = {"result": dict(result or {}), "failure": failure, "host": host or row.host}
+        self.storage.set_trial_user_attr(trial_id, "end", end)
         self.storage.set_trial_state_values(
             trial_id,
             _STATE_OF_STATUS[status],
@@ -113,7 +115,7 @@ def _row(trial: FrozenTrial) -> Row:
             for name, metrics in attributes.items()
             if name.startswith("epoch/")
         },
-        host=attributes.get("host"),
+        host=end.get("host", attributes.get("host")),
         failure=end.get("failure"),
         result=result,
     )

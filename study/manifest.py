@@ -30,7 +30,6 @@ _IDENTITY: Final = {
     ("space", "definition"): "content of the search space",
     ("recipe", "name"): "recipe",
     ("recipe", "version"): "version of the recipe",
-    ("data", "spec"): "data",
     ("data", "fold"): "fold of the data",
     ("data", "seed"): "data seed",
     ("data", "fingerprint"): "content of the data",

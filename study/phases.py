@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from study.design import ablation_cells, rank_proposals, should_stop, trial_parameters, winner
@@ -62,7 +63,7 @@ class SearchPhase(Phase):
     """Optuna proposes; every proposal runs on every seed; weak runs stop at rungs.
 
     A rung compares runs of the same seed only, since the spread between seeds exceeds the effects sought.
-    With `batch`, a proposal and a rung see whole earlier batches and nothing else, so that neither depends on
+    If `batched`, a proposal and a rung see whole earlier batches and nothing else, so that neither depends on
     timing; without, they see all that the ledger holds.
     """
 
@@ -91,8 +92,9 @@ class SearchPhase(Phase):
         if self._wanted == known:
             if self._batch is None:
                 self.proposals.ask()
-            elif not self.proposals.any_open():
-                for _ in range(min(self._batch, self._spec.trials - known)):
+            elif known % self._batch or not self.proposals.any_open():
+                # A batch that a crash cut short is completed first, so that batches stay what they were.
+                for _ in range(min(self._batch - known % self._batch, self._spec.trials - known)):
                     self.proposals.ask()
         fresh = range(self._wanted, len(self.proposals.settings))
         self._wanted = len(self.proposals.settings)
@@ -141,7 +143,7 @@ class SearchPhase(Phase):
         runs = self._ended[number].values()
         if not runs or any(run.status != "complete" for run in runs):
             return None
-        return sum(run.result["metrics"][self._goal.name] for run in runs) / len(runs)
+        return fmean(self.values(number))
 
     def ranking(self) -> list[int]:
         """Return the complete proposals, best first."""
@@ -150,7 +152,8 @@ class SearchPhase(Phase):
 
     def values(self, number: int) -> list[float]:
         """Return a complete proposal's objective on each search seed."""
-        return [run.result["metrics"][self._goal.name] for run in self._ended[number].values()]
+        runs = self._ended[number]
+        return [runs[seed].result["metrics"][self._goal.name] for seed in sorted(runs)]
 
 
 class ConfirmPhase(Phase):
@@ -172,7 +175,10 @@ class ConfirmPhase(Phase):
             return []
         self._candidates = self._search.ranking()[: self._space.search.confirm.top]
         if not self._candidates:
-            raise StudyError("no proposal of the search ran to its end on every search seed")
+            raise StudyError(
+                "no proposal of the search ran to its end on every search seed; trials.parquet says why they "
+                "failed: mend the cause and start again with another --out"
+            )
         settings = self._search.proposals.settings
         return [
             Wanted(self.name, seed, trial_parameters(self._space, settings[number]), proposal=number)

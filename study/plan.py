@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ftcl.data import VideoDataset, load_dataset
+from ftcl.data import DataError, VideoDataset, load_dataset
 from ftcl.recipes import RECIPES, Recipe
 from ftcl.recipes.protocol import Protocol, selection_split
-from study.design import Seeds
+from study.design import GATE_ATTEMPTS, Seeds
 from study.goal import Goal
 from study.manifest import differences, new_manifest
-from study.records import MANIFEST, read_manifest
-from study.spec import Space, load_space
+from study.records import MANIFEST, RecordsError, read_manifest
+from study.spec import Space, SpecError, load_space
 
 LOCK: Final = ".lock"  # held by the driver of a study
 Resume = Literal["auto", "never", "require"]
@@ -21,6 +21,10 @@ Resume = Literal["auto", "never", "require"]
 
 class LaunchError(ValueError):
     """The study cannot start; the message says why and what to change."""
+
+
+USER_ERRORS: Final = (SpecError, DataError, LaunchError, RecordsError)
+"""What a user can mend; any other error is a fault of the program."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Plan:
     data: VideoDataset
     out: Path
     manifest: Mapping[str, Any]  # of the run that started the study, or of this one
+    is_new: bool
     finished: bool
 
     @property
@@ -74,6 +79,7 @@ def make_plan(options: Options) -> Plan:
     Raises SpecError, DataError or LaunchError with the thing, the place and the fix.
     """
     space = load_space(options.space).with_overrides(trials=options.trials, seeds=options.seeds)
+    _require_seeds(options, space)
     recipe = RECIPES[space.recipe]
     out = (options.out or Path("studies") / space.name).absolute()
     existing = _existing(out, options.resume)
@@ -88,7 +94,20 @@ def make_plan(options: Options) -> Plan:
                 + "\n  ".join(changed)
             )
     finished = existing is not None and bool(existing.get("finished"))
-    return Plan(options, space, recipe, data, out, existing or new_manifest(described), finished)
+    manifest = existing or new_manifest(described)
+    return Plan(options, space, recipe, data, out, manifest, existing is None, finished)
+
+
+def _require_seeds(options: Options, space: Space) -> None:
+    """Raise LaunchError if the seeds that the study may need cannot be drawn."""
+    factor = GATE_ATTEMPTS if space.gate else 1
+    try:
+        seeds = Seeds(options.seed)
+        seeds.ablation(factor * space.ablation.seeds)
+        seeds.search(factor * space.search.seeds)
+        seeds.confirm(factor * space.search.confirm.seeds)
+    except ValueError as error:
+        raise LaunchError(f"{error}; change --seed, --seeds or the space file") from error
 
 
 def _existing(out: Path, resume: Resume) -> dict[str, Any] | None:
@@ -101,7 +120,7 @@ def _existing(out: Path, resume: Resume) -> dict[str, Any] | None:
         raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume require")
     if out.exists() and not out.is_dir():
         raise LaunchError(f"{out} is a file, not a folder; choose another --out")
-    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+    if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise LaunchError(f"{out} holds other files and no study; choose an empty folder with --out")
     _check_writable(out)
     return None
@@ -137,7 +156,8 @@ def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset
             "families": definition["ablation"]["families"],
             "controls": definition["ablation"]["controls"],
             "seeds": space.ablation.seeds,
-            "definition": definition,
+            # What may change without making it another study stays out.
+            "definition": {k: v for k, v in definition.items() if k not in ("title", "data", "resources")},
         },
         "recipe": {"name": recipe.name, "version": recipe.version},
         "metrics": dict(recipe.metrics),

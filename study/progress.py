@@ -71,9 +71,8 @@ class Tally:
         """Estimate the time left from the mean time of finished trials; None before the first of them."""
         spent: dict[bool, list[float]] = {True: [], False: []}
         for row in self.rows.values():
-            if row.status != "running" and row.ended_at is not None:
-                is_last = row.cell.stage == self._last_stage
-                spent[is_last].append((row.ended_at - row.started_at).total_seconds())
+            if row.status != "running":
+                spent[row.cell.stage == self._last_stage].append(row.spent("wall_s"))
         if not spent[True]:
             return None
         means = {stage: sum(values) / len(values) if values else 0.0 for stage, values in spent.items()}

@@ -134,18 +134,17 @@ def read_table(path: Path) -> pa.Table:
 
 def _trial_record(row: Row) -> dict[str, Any]:
     cell, result = row.cell, row.result
-    laps = [*row.epochs.values(), result.get("last_lap", {})]
     return {
         **vars(cell),
         "trial": row.trial,
         "status": row.status,
         "failure": row.failure,
-        "host": row.host or result.get("host"),
+        "host": row.host,
         "started_at": _utc(row.started_at),
         "ended_at": _utc(row.ended_at),
         "epochs": len(row.epochs),
         "chosen_epoch": result.get("chosen_epoch"),
-        **{name: sum(lap.get(name, 0.0) for lap in laps) for name in ("wall_s", "cpu_s", "gpu_s")},
+        **{name: row.spent(name) for name in ("wall_s", "cpu_s", "gpu_s")},
         **{f"param/{name}": value for name, value in row.parameters.items()},
         **result.get("metrics", {}),
     }

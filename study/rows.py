@@ -34,3 +34,8 @@ class Row:
     host: str | None = None
     failure: str | None = None
     result: Mapping[str, Any] = field(default_factory=dict)  # what the trial reported at its end
+
+    def spent(self, name: str) -> float:
+        """Return the sum of `wall_s`, `cpu_s` or `gpu_s` over the trial's epochs and its end."""
+        laps = [*self.epochs.values(), self.result.get("last_lap", {})]
+        return sum(lap.get(name, 0.0) for lap in laps)

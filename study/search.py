@@ -102,8 +102,8 @@ class Proposals:
             )
         self._open.discard(number)
 
-    def _make_sampler(self, number: int) -> BaseSampler:
-        digest = hashlib.sha256(f"{self._seed}/{number}".encode()).digest()
+    def _make_sampler(self, purpose: object) -> BaseSampler:
+        digest = hashlib.sha256(f"{self._seed}/{purpose}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         if self._search.sampler.name == "random":
             return RandomSampler(seed=seed)
@@ -121,7 +121,10 @@ class Proposals:
         chosen: dict[str, Any] = {}
         # A parameter becomes active once those that it depends on have their values.
         while missing := [name for name in self._active(chosen) if name not in chosen]:
-            chosen[missing[0]] = _suggest_one(trial, missing[0], self._search.parameters[missing[0]])
+            name = missing[0]
+            # A random state for each parameter: those that a crash left behind draw nothing when asked again.
+            self._study.sampler = self._make_sampler(f"{trial.number}/{name}")
+            chosen[name] = _suggest_one(trial, name, self._search.parameters[name])
         return chosen
 
 

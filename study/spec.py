@@ -200,6 +200,11 @@ class Space(SpecModel):
         group, stages = name.partition(".")[0], RECIPES[self.recipe].stages
         return next((stage.name for stage in stages if group in stage.key_groups), stages[-1].name)
 
+    @property
+    def shares_pretraining(self) -> bool:
+        """Whether proposals differ in the last stage only, so that all trials of a seed share the others."""
+        return all(self.searched_stage_of(name) == self.stages[-1] for name in self.search.parameters)
+
     def resources_of(self, stage: str) -> Resources:
         """The resources of one run of `stage`; one CPU where the file says nothing."""
         return self.resources.get(stage, Resources())

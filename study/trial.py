@@ -6,6 +6,7 @@ by its key) and are whole or absent.
 """
 
 import functools
+import os
 import socket
 import time
 import traceback
@@ -54,6 +55,8 @@ def run_trial(job: Job, setup: Setup, report: Report) -> None:
 
 def _run(job: Job, setup: Setup, report: Report) -> dict[str, Any]:
     torch.set_num_threads(setup.num_threads)
+    if setup.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on a GPU
     torch.use_deterministic_algorithms(setup.deterministic)
     clock = _Clock(setup.gpus[job.stage])
     data = _open_data(setup.data, setup.fold, setup.data_seed, setup.fingerprint)
@@ -81,19 +84,23 @@ def _run(job: Job, setup: Setup, report: Report) -> dict[str, Any]:
         epoch, weights = chosen(checkpoint)
         stage.load_export(weights)
         metrics = by_epoch.get(epoch, {})
-        for name in dict.fromkeys(
-            ("validation", *([split] if split else []), *(["test"] if job.test else []))
-        ):
-            if name == "test" or not any(metric.startswith(f"{name}/") for metric in metrics):
-                details = setup.detail_videos if job.test and name == "test" else ()
-                evaluation = stage.evaluate(name, detail_videos=details)
+        for name in _splits_to_score(job, split, data):
+            is_test = job.test and name == "test"
+            if is_test or not any(metric.startswith(f"{name}/") for metric in metrics):
+                evaluation = stage.evaluate(name, detail_videos=setup.detail_videos if is_test else ())
                 metrics |= {f"{name}/{metric}": value for metric, value in evaluation.metrics.items()}
-                if job.test and name == "test":
+                if is_test:
                     _write_evaluation(setup.out, job.trial, evaluation)
         if job.export_key is not None:
             save_checkpoint(export_path(setup.out, job.export_key), weights)
         curves.add_settings({**job.tags, **job.parameters}, metrics)
     return {"metrics": metrics, "chosen_epoch": epoch, "last_lap": clock.lap()}
+
+
+def _splits_to_score(job: Job, selected: str | None, data: VideoDataset) -> list[str]:
+    """Validation if there are videos for it, what epochs are chosen on, and test for a final result only."""
+    wanted = {"validation": bool(data.splits["validation"]), "test": job.test or selected == "test"}
+    return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
 class _Clock:

@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from study.job import Job, News, Setup
 from study.ledger import FILE_NAME
+from study.records import read_manifest
+from study.trial import run_trial
 from tests.study.pretended import SPACE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +109,16 @@ def test_study_runs_to_its_table_and_shows_it_again(
     again = run(command())
     assert again.returncode == 0
     assert time.monotonic() - started_s < 15
-    assert again.stdout.strip() in done.stdout
+    # The first line says how long the launch took.
+    assert again.stdout.partition("\n\n")[2] in done.stdout
+
+    (out / "trials.parquet").unlink()
+    (out / "ablation.md").unlink()
+    assert run(command()).returncode == 0
+    pd.testing.assert_frame_equal(trials(out), found)
+    assert (out / "ablation.md").is_file()
+
+    check_reproducible(out, found)
 
 
 @ray_cluster
@@ -141,7 +153,7 @@ def test_killed_driver_loses_and_repeats_nothing(command: Callable[..., list[str
     assert done.returncode == 0, done.stdout + done.stderr
     check_complete(out)
 
-    left_alone = run(command("--deterministic", out="whole"))
+    left_alone = run(command("--deterministic", "--concurrency", "1", out="whole"))
     assert left_alone.returncode == 0, left_alone.stdout + left_alone.stderr
     assert (out / "ablation.csv").read_text() == (tmp_path / "whole" / "ablation.csv").read_text()
 
@@ -183,7 +195,7 @@ def test_more_gpus_than_the_cluster_has_are_refused(
         (["--space", "fsd_lcs", "--data", "acm:/nowhere"], "/nowhere"),
         (["--space", "fsd_lcs", "--data", "wacht"], "watch"),
         (["--space", "fsd_lcs", "--fold", "12"], "fold"),
-        (["--space", "fsd_lcs", "--trials", "0"], "below 1"),
+        (["--space", "fsd_lcs", "--trials", "0"], "whole number of at least 1"),
         (["--space", "fsd_lcs", "--out", "/proc/study"], "cannot write"),
         (["--space", "fsd_lcs", "--resume", "require"], "no study to continue"),
         (["--space"], "expected one argument"),
@@ -220,6 +232,37 @@ def test_list_and_dry_run_start_nothing(tmp_path: Path) -> None:
     assert "13  pretrainings" in text
     assert "64  ablation trials" in text
     assert list(tmp_path.iterdir()) == []
+
+
+def check_reproducible(out: Path, found: pd.DataFrame) -> None:
+    """A trial run again from its record, here and without Ray, gives the numbers of the record."""
+    manifest = read_manifest(out)
+    row = found[found.arm == "FSD+LCS"].iloc[0]
+    parameters = {
+        name.removeprefix("param/"): value
+        for name, value in row.items()
+        if str(name).startswith("param/") and pd.notna(value)
+    }
+    setup = Setup(
+        out=out,
+        recipe=manifest["space"]["recipe"],
+        data=manifest["data"]["spec"],
+        fold=manifest["data"]["fold"],
+        data_seed=manifest["data"]["seed"],
+        fingerprint=manifest["data"]["fingerprint"],
+        protocol=manifest["protocol"],
+        metric=manifest["headline"],
+        deterministic=manifest["deterministic"],
+        detail_videos=(),
+        num_threads=1,
+        gpus=(0.0, 0.0),
+    )
+    job = Job(9999, 1, int(row.seed), parameters, row.pretrain_key, None, test=True)
+    news: list[News] = []
+    run_trial(job, setup, news.append)
+    result: Any = news[-1].result
+    assert result["chosen_epoch"] == row.chosen_epoch
+    assert result["metrics"] == {name: row[name] for name in result["metrics"]}
 
 
 def kill_tree(pid: int) -> None:

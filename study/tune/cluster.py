@@ -9,10 +9,11 @@ from typing import Final
 
 import ray
 
+from study.plan import LaunchError
 from study.spec import Resources
 
 
-class ClusterError(ValueError):
+class ClusterError(LaunchError):
     """The cluster cannot be reached, or cannot run what is asked."""
 
 
@@ -38,6 +39,10 @@ class Cluster:
             gpus = resources.gpus if gpus_per_trial is None else gpus_per_trial
             if gpus_per_trial is None and self.gpus == 0:
                 gpus = 0.0
+            if gpus > 1 and gpus != int(gpus):
+                raise ClusterError(
+                    f"{gpus:g} GPUs for a trial: above 1 they must be whole; ask for {int(gpus)}"
+                )
             for name, amount in (("CPU", resources.cpus), ("GPU", gpus)):
                 most = self.largest_node.get(name, 0.0)
                 if amount > most:

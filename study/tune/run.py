@@ -120,7 +120,7 @@ class _AgendaSearcher(Searcher):
     ) -> None:
         trial = self._executor.running.pop(trial_id, None)
         if trial is not None and error:
-            failure = f"its worker process died {_WORKER_DEATHS_ALLOWED + 1} times"
+            failure = f"its worker process died, or could not start, {_WORKER_DEATHS_ALLOWED + 1} times"
             self._executor.agenda.end(trial, "failed", failure=failure)
 
     def save(self, checkpoint_path: str) -> None:

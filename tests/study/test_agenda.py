@@ -2,15 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from study.ledger import FILE_NAME
 from study.phases import StudyError
 from study.plan import Plan
 from study.rows import Row
+from study.search import Proposals
 from tests.study.pretended import SPACE, PretendedWorkers, open_agenda
 
 MakePlan = Callable[..., Plan]
@@ -99,6 +102,60 @@ def test_nothing_waits_in_a_slot(make_small_plan: MakePlan) -> None:
     jobs = [agenda.next_job() for _ in range(7)]
     stages = [None if job is None else ledger.rows[job.trial].cell.stage for job in jobs]
     assert stages == ["pretrain"] * 6 + [None]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+def test_sampler_learns_from_results_whatever_the_concurrency(
+    make_small_plan: MakePlan, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proposal is asked when a slot is free for it, not while others wait for their pretrained model."""
+    search = {**SPACE["search"], "trials": 12, "early_stopping": None}
+    agenda, _ = open_agenda(plan := make_small_plan(space={"search": search}))
+    told_at_ask: list[int] = []
+    ask = Proposals.ask
+
+    def counted_ask(self: Proposals) -> int:
+        told_at_ask.append(sum(not self.is_open(number) for number in self.settings))
+        return ask(self)
+
+    monkeypatch.setattr(Proposals, "ask", counted_ask)
+    assert PretendedWorkers(plan, 0, concurrency).run(agenda)
+    assert told_at_ask[-1] >= 11 - concurrency
+
+
+def test_every_prefix_of_the_journal_ends_in_the_same_study(
+    make_small_plan: MakePlan, tmp_path: Path
+) -> None:
+    """The driver may die between any two lines that it writes."""
+    plan = make_small_plan(deterministic=True)
+    whole = essence(finished(plan, concurrency=3))
+    lines = (plan.out / FILE_NAME).read_bytes().splitlines(keepends=True)
+    for kept in range(0, len(lines), 5):
+        cut = make_small_plan(deterministic=True, out=tmp_path / f"cut{kept}")
+        cut.out.mkdir()
+        (cut.out / FILE_NAME).write_bytes(b"".join(lines[:kept]))
+        assert essence(finished(cut)) == whole, f"after line {kept}"
+
+
+def test_recipe_of_one_stage_needs_no_pretraining(make_small_plan: MakePlan) -> None:
+    space = {
+        "recipe": "acmnet",
+        "fixed": {},
+        "search": {
+            **SPACE["search"],
+            "early_stopping": None,
+            "parameters": {"pretrain.learning_rate": {"float": [1.0e-4, 1.0e-1], "log": True}},
+        },
+        "ablation": {
+            "seeds": 2,
+            "baseline": "searched",
+            "arms": {"searched": {}, "defaults": {"pretrain.learning_rate": 1.0e-3}},
+        },
+    }
+    rows = finished(make_small_plan(space=space)).values()
+    assert {row.cell.stage for row in rows} == {"pretrain"}
+    assert all(row.status == "complete" and row.cell.pretrain_key is None for row in rows)
+    assert len([row for row in rows if row.cell.phase == "ablation"]) == 4
 
 
 def test_failed_pretraining_fails_its_dependants_with_the_reason(make_small_plan: MakePlan) -> None:

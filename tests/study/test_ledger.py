@@ -34,6 +34,13 @@ def test_first_end_stands(tmp_path: Path) -> None:
     assert Ledger(tmp_path).rows[trial].status == "stopped"
 
 
+def test_host_is_known_without_any_epoch(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    trial = ledger.start(CELL, {}).trial
+    ledger.end(trial, "complete", result={"metrics": {}}, host="node-7")
+    assert Ledger(tmp_path).rows[trial].host == "node-7"
+
+
 def test_epoch_told_twice_is_kept_as_it_was(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     trial = ledger.start(CELL, {}).trial

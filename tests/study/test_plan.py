@@ -107,6 +107,33 @@ def test_unwritable_output_is_refused_and_nothing_is_left(make_small_plan: MakeP
         make_small_plan(out=tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 100_001}, {"seeds": 3_001}, {"seeds": 1_001, "gate": True}],
+    ids=["seed", "seeds", "gate"],
+)
+def test_more_seeds_than_there_are_are_refused(make_small_plan: MakePlan, options: dict[str, Any]) -> None:
+    gate = {"metric": "mAP@0.1:0.7", "at_least": 1.0} if options.pop("gate", False) else None
+    with pytest.raises(LaunchError, match="seed"):
+        make_small_plan(space={"gate": gate}, **options)
+
+
+def test_what_does_not_change_numbers_may_change(make_small_plan: MakePlan) -> None:
+    first = make_small_plan()
+    first.out.mkdir()
+    write_json(first.out / MANIFEST, first.manifest)
+    resources = {"finetune": {"gpus": 0.5}}
+    assert not make_small_plan(space={"title": "Spelt right", "resources": resources}).is_new
+
+
+def test_leftover_of_a_killed_start_does_not_block_the_next(
+    make_small_plan: MakePlan, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".manifest.json.12ab.tmp").write_text("{")
+    assert make_small_plan().is_new
+
+
 def test_folder_with_other_files_is_refused(make_small_plan: MakePlan, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("")

@@ -22,7 +22,8 @@ def tally() -> Tally:
 
 def complete(row: Row, value: float, seconds: float) -> Row:
     ended_at = STARTED + datetime.timedelta(seconds=seconds)
-    return replace(row, status="complete", ended_at=ended_at, result={"metrics": {OBJECTIVE: value}})
+    result = {"metrics": {OBJECTIVE: value}, "last_lap": {"wall_s": seconds}}
+    return replace(row, status="complete", ended_at=ended_at, result=result)
 
 
 def test_tally_counts_by_phase_and_knows_the_best() -> None:

@@ -128,8 +128,7 @@ def test_curves_hold_every_epoch_once_after_an_interruption(setup: Setup) -> Non
         run_trial(FINETUNE, setup, die_after_first_epoch)
     told(FINETUNE, setup)
     events = EventAccumulator(str(curves_path(setup.out, 1))).Reload()
-    steps = [event.step for event in events.Scalars("validation/mAP@0.5") if event.step > 0]
-    assert steps == [1, 2, 3]
+    assert [event.step for event in events.Scalars("validation/mAP@0.5")] == [1, 2, 3]
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
