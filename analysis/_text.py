@@ -105,7 +105,9 @@ def main_metrics(study: Study) -> list[str]:
 def table_title(study: Study, metric: str) -> str:
     """Return what a table of comparisons shows, and on which videos."""
     chosen = (
-        ", on which epochs were chosen too (protocol: reference)" if study.protocol == "reference" else ""
+        ", on which settings and epochs were chosen too (protocol: reference)"
+        if study.protocol == "reference"
+        else ""
     )
     return f"{metric} on the test videos of {study.data}{chosen}"
 

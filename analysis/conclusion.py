@@ -115,7 +115,7 @@ def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
     elif study.gate is not None:
         yield "the gate is not decided yet, so these are the first seeds whether they pass it or not"
     if study.protocol == "reference":
-        yield "epochs were chosen on the test videos themselves, which inflates every trained row"
+        yield "settings and epochs were chosen on the test videos, which inflates every trained row"
 
 
 def _range(counts: pd.Series) -> str:

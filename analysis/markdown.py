@@ -100,7 +100,7 @@ def _notes(study: Study) -> Iterable[str]:
             "Other rows have an effect and an interval only."
         )
     split = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
-    yield f"Epochs are chosen on {split}; the test metrics are those of the chosen epoch."
+    yield f"Settings and epochs are chosen on {split}; the test metrics are those of the chosen epoch."
     yield "All comparisons on all metrics: ablation.csv."
 
 

@@ -141,9 +141,9 @@ def test_the_sentence_of_an_unfinished_study(write_study: Any) -> None:
 
 def test_selection_on_test_is_said_at_the_tables_and_in_the_sentence(write_study: Any) -> None:
     out = write_study(VALUES, protocol="reference")
-    assert "epochs were chosen on the test videos themselves" in sentence(out)
-    assert "on which epochs were chosen too" in write_ablation(out).paths["md"].read_text()
-    assert "on which epochs were chosen too" in " ".join(printed(out, 80).split())
+    assert "settings and epochs were chosen on the test videos" in sentence(out)
+    assert "on which settings and epochs were chosen too" in write_ablation(out).paths["md"].read_text()
+    assert "on which settings and epochs were chosen too" in " ".join(printed(out, 80).split())
 
 
 def test_a_gate_shows_the_gated_seeds_first_and_the_ungated_too(write_study: Any) -> None:
