@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "--protocol",
         choices=("default", "reference"),
         default="default",
-        help="reference: the authors' choices: settings and epochs are chosen on test, and every table says so",
+        help="reference: the authors' choices: settings and epochs chosen on test; every table says so",
     )
     what.add_argument(
         "--deterministic",
