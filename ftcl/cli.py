@@ -16,7 +16,7 @@ from ftcl.files import atomic_write
 from ftcl.recipes import RECIPES, Recipe, StageSpec
 from ftcl.recipes.acmnet.weights import read_weights
 from ftcl.recipes.config import configure, to_flat
-from ftcl.recipes.protocol import selection_split, with_protocol
+from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
 from ftcl.recipes.recipe import Config
 from ftcl.training import EpochRecord, Selection, chosen, fit
 from ftcl.training.device import choose_device
@@ -110,7 +110,9 @@ def _prepare(recipe: Recipe, options: argparse.Namespace) -> tuple[VideoDataset,
         overrides[name] = value
     # The preset is the word before the folder, so wrong parameters are found before data are read.
     configure(recipe, _preset_or_any(recipe, options.data), overrides)
-    data = load_dataset(options.data, fold=options.fold, seed=options.data_seed)
+    data = load_dataset(
+        options.data, fold=options.fold, seed=options.data_seed, hold_out=holds_out(options.protocol)
+    )
     return data, with_protocol(configure(recipe, data.preset, overrides), options.protocol)
 
 

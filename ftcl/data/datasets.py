@@ -34,7 +34,13 @@ _FORMS = ("watch", "synthetic", *(f"{name}:DIR" for name in _LAYOUTS))
 
 
 def load_dataset(
-    spec: str, *, fold: int = 0, seed: int = 0, verify: bool = True, fingerprint: str | None = None
+    spec: str,
+    *,
+    fold: int = 0,
+    seed: int = 0,
+    hold_out: bool = True,
+    verify: bool = True,
+    fingerprint: str | None = None,
 ) -> VideoDataset:
     """Open the data set that `spec` names.
 
@@ -45,9 +51,11 @@ def load_dataset(
       alphabetically as ACM-Net and FTCL number them; ActivityNet's labels are sorted, which for the whole
       data set is ACM-Net's order too.
 
-    `seed` is the data seed: it composes `watch` and `synthetic`, and holds out validation videos. `verify`
-    reads and checks everything and computes the fingerprint (once, in a driver); `verify=False` trusts a
-    driver that did, takes its `fingerprint`, and only opens. Raises DataError for unusable data.
+    `seed` is the data seed: it composes `watch` and `synthetic`, and holds out validation videos where the
+    data list none; with `hold_out=False` they stay in training, as the authors train, and the validation
+    split is empty. `verify` reads and checks everything and computes the fingerprint (once, in a driver);
+    `verify=False` trusts a driver that did, takes its `fingerprint`, and only opens. Raises DataError for
+    unusable data.
     """
     if seed < 0:
         raise DataError(f"the data seed is {seed}; it must be 0 or more")
@@ -79,6 +87,7 @@ def load_dataset(
         snippet_s=snippet_s,
         fold=fold,
         seed=seed,
+        hold_out=hold_out,
         verify=verify,
         fingerprint=fingerprint,
     )

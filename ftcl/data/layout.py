@@ -26,12 +26,14 @@ def load_layout(
     snippet_s: float,
     fold: int,
     seed: int,
+    hold_out: bool,
     verify: bool,
     fingerprint: str | None,
 ) -> VideoDataset:
     """Open a folder of this layout; `classes` and `num_features` are what the preset demands, if it does.
 
-    Without `split_validation.txt`, 20 % of the training videos are held out by `seed`. With `verify` every
+    Without `split_validation.txt`, 20 % of the training videos are held out by `seed`, or with
+    `hold_out=False` none, which leaves the validation split empty. With `verify` every
     feature file is checked and the fingerprint is computed; otherwise `fingerprint` is trusted and files are
     only opened. Raises DataError, which names the file or the video, for everything that is wrong.
     """
@@ -44,7 +46,7 @@ def load_layout(
     files = locate(folder, splits)
     opened = open_files(folder, (path for paths in files.values() for path in paths), verify=verify)
     width = check_widths(files, opened, num_features)
-    splits = _with_validation(folder, annotations, splits, seed)
+    splits = _with_validation(folder, annotations, splits, seed, hold_out=hold_out)
     class_id = {label: index for index, label in enumerate(class_names)}
     videos = {
         name: Video(
@@ -83,10 +85,17 @@ def load_layout(
 
 
 def _with_validation(
-    folder: Path, annotations: Mapping[str, Annotation], splits: Mapping[str, tuple[str, ...]], seed: int
+    folder: Path,
+    annotations: Mapping[str, Annotation],
+    splits: Mapping[str, tuple[str, ...]],
+    seed: int,
+    *,
+    hold_out: bool,
 ) -> dict[str, tuple[str, ...]]:
     if "validation" in splits:
         return {split: splits[split] for split in SPLITS}
+    if not hold_out:
+        return {"train": splits["train"], "validation": (), "test": splits["test"]}
     label_sets = {name: annotations[name].label_names for name in splits["train"]}
     validation = hold_out_validation(label_sets, seed)
     if not validation:

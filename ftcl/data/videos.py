@@ -44,9 +44,10 @@ class VideoDataset:
     """Videos with features and annotations, split into training, validation and test.
 
     `classes` holds the action classes only. `splits` lists the videos of a split in the order of its file.
-    A snippet stands for `snippet_s` seconds. `fingerprint` is a hash of everything that can change a number:
-    classes, splits, annotations, the bytes of the features, the fold and the data seed. `feature_files` holds
-    the one file of a video, or its RGB file and its flow file.
+    Only validation may be empty, after `load_dataset(..., hold_out=False)`. A snippet stands for `snippet_s`
+    seconds. `fingerprint` is a hash of everything that can change a number: classes, splits, annotations, the
+    bytes of the features, the fold and the data seed. `feature_files` holds the one file of a video, or its
+    RGB file and its flow file.
     """
 
     spec: str

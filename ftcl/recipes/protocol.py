@@ -21,6 +21,11 @@ def with_protocol(config: Config, protocol: Protocol) -> Config:
     return {**config, "localization": localization}
 
 
+def holds_out(protocol: Protocol) -> bool:
+    """Whether validation videos may be taken from training: the authors train on all of them."""
+    return protocol == "default"
+
+
 def selection_split(stage: StageSpec, protocol: Protocol) -> str | None:
     """The split whose headline metric chooses the exported epoch; None: the last epoch is exported."""
     if protocol == "reference":

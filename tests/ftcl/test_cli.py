@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,23 @@ def test_the_reference_protocol_chooses_on_test(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert "test mAP@0.1:0.7" in printed
     assert "chosen on the test split" in printed
+
+
+def test_the_reference_protocol_holds_no_video_out(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(next((cache / "ftcl").glob("synthetic-*")), folder)
+    (folder / "split_validation.txt").unlink()
+    arguments = ["--recipe", "acmnet", "--data", f"acm:{folder}", "--set", "num_snippets=40"]
+    train = ["train", *arguments, "--out", str(tmp_path / "run"), *QUICK[:2], *QUICK[-2:]]
+    assert main([*train, "--protocol", "reference"]) == 0
+    evaluate = ["evaluate", *arguments, *QUICK[-2:], "--checkpoint", str(tmp_path / "run" / "pretrain.pt")]
+    assert main([*evaluate, "--split", "train", "--protocol", "reference"]) == 0
+    assert "train, 24 videos" in capsys.readouterr().out
+    assert main([*evaluate, "--split", "validation", "--protocol", "reference"]) == 2
+    assert "validation split" in capsys.readouterr().err
+    assert main([*evaluate, "--split", "validation"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,8 @@ class Evaluator:
 
     def _split(self, split: str) -> tuple[EvaluationSnippets, GroundTruth]:
         if split not in self._snippets:
+            if not self._data.splits[split]:
+                raise ValueError(f"the {split} split of {self._data.spec} is empty; evaluate another")
             videos = self._data.ground_truth(split)
             self._ground_truth[split] = GroundTruth.from_videos(videos, self._data.classes)
             self._snippets[split] = EvaluationSnippets(self._data, split, self._num_snippets, self._device)

@@ -131,6 +131,19 @@ def test_hold_out_keeps_the_only_training_video_of_a_class(layout: Layout) -> No
     assert all("rare" in load_dataset(spec, seed=seed).splits["train"] for seed in range(20))
 
 
+def test_without_hold_out_all_training_videos_train(layout: Layout) -> None:
+    spec = layout.write()
+    data = load_dataset(spec, hold_out=False)
+    assert data.splits == {"train": tuple(layout.splits["train"]), "validation": (), "test": ("t0", "t1")}
+    assert data.ground_truth("validation") == ()
+    assert {video.split for video in data.videos.values()} == {"train", "test"}
+    assert data.fingerprint != load_dataset(spec).fingerprint
+    opened = load_dataset(spec, hold_out=False, verify=False, fingerprint=data.fingerprint)
+    assert opened == data
+    layout.add("validation", "v0", "run")
+    assert load_dataset(layout.write(), hold_out=False).splits["validation"] == ("v0",)
+
+
 def test_nothing_to_hold_out(layout: Layout) -> None:
     layout.splits["train"] = ["r0", "j0"]
     with pytest.raises(DataError, match=r"split_validation\.txt"):
