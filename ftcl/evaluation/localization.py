@@ -30,7 +30,8 @@ class LocalizationConfig:
         metadata=_help("each makes proposals of the runs where the class's activation reaches it"),
     )
     attention_thresholds: tuple[float, ...] = field(
-        default=tuple(round(0.05 * i, 2) for i in range(3, 20)),
+        # The released values to the last bit: 0.30000000000000004 is among them.
+        default=tuple(np.arange(0.15, 1.0, 0.05).tolist()),
         metadata=_help(
             "each makes proposals, for every chosen class, of the runs where the attention reaches it"
         ),
@@ -116,17 +117,24 @@ def localize(
         _attention_proposals(cas_KP, attention_P, bonus_K, config),
     )
     point_s = snippet_s * num_snippets / (config.upsampling * len(attention_T))
-    start_s = proposals.first.astype(np.float64) * point_s
-    end_s = (proposals.last + 1).astype(np.float64) * point_s
+    start_P, end_P = proposals.first.astype(np.float64), (proposals.last + 1).astype(np.float64)
+    # Proposals lie on a grid, where tIoU is often exactly the threshold: points are exact, with seconds the
+    # rounding would decide. Only the authors' added second needs seconds.
+    added_s, unit_s = (1.0, point_s) if config.nms_reference_plus_one else (0.0, 1.0)
     kept = non_maximum_suppression(
-        start_s,
-        end_s,
+        start_P * unit_s,
+        end_P * unit_s,
         proposals.score,
         proposals.group,
         max_tiou=config.nms_tiou,
-        added_s=1.0 if config.nms_reference_plus_one else 0.0,
+        added_s=added_s,
     )
-    return VideoDetections(chosen_K[proposals.group[kept]], start_s[kept], end_s[kept], proposals.score[kept])
+    return VideoDetections(
+        chosen_K[proposals.group[kept]],
+        start_P[kept] * point_s,
+        end_P[kept] * point_s,
+        proposals.score[kept],
+    )
 
 
 class _Proposals(NamedTuple):

@@ -39,8 +39,10 @@ def plain_proposals(cas, attention, video_scores, num_snippets, snippet_s, confi
             for run in plain_runs(attention_points, threshold):
                 score = plain_contrast(values, *run, config.outer_margin)
                 proposals.append((*run, score + config.video_score_weight * video_scores[c]))
-        found[c] = [(i * point_s, (j + 1) * point_s, score) for i, j, score in proposals]
-    return found
+        # Suppression is exact in points; only the authors' added second is one of seconds.
+        unit_s = point_s if config.nms_reference_plus_one else 1.0
+        found[c] = [(i * unit_s, (j + 1) * unit_s, score) for i, j, score in proposals]
+    return found, point_s / unit_s
 
 
 def plain_upsample(values, upsampling):
@@ -144,16 +146,28 @@ CONFIGS = {
 def test_equals_the_plain_loops(name, seed, num_sampled, num_classes, sharpness):
     cas, attention, video_scores = sequences(seed, num_sampled, num_classes, sharpness)
     config, num_snippets = CONFIGS[name], num_sampled + seed % 50
-    proposals = plain_proposals(cas, attention, video_scores, num_snippets, 0.64, config)
+    proposals, scale_s = plain_proposals(cas, attention, video_scores, num_snippets, 0.64, config)
     assume(not any(order_is_a_matter_of_rounding(of_class) for of_class in proposals.values()))
     plus = 1.0 if config.nms_reference_plus_one else 0.0
     kept = [
-        (label, *row)
+        (label, start * scale_s, end * scale_s, score)
         for label, of_class in proposals.items()
-        for row in plain_suppress(of_class, config.nms_tiou, plus)
+        for start, end, score in plain_suppress(of_class, config.nms_tiou, plus)
     ]
     found = localize(cas, attention, video_scores, num_snippets=num_snippets, snippet_s=0.64, config=config)
     assert_same(found, kept)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), num_snippets=st.integers(10, 3000))
+def test_length_of_a_snippet_changes_times_and_nothing_else(seed, num_snippets):
+    """tIoU is often exactly 11/20 = 0.55 on the grid of points, where rounded seconds would decide."""
+    cas, attention, video_scores = sequences(seed, 40, 3, 1.0)
+    once = localize(cas, attention, video_scores, num_snippets=40, snippet_s=1.0, config=THUMOS14)
+    other = localize(cas, attention, video_scores, num_snippets=num_snippets, snippet_s=0.64, config=THUMOS14)
+    assert once.label.tolist() == other.label.tolist()
+    assert once.score.tolist() == other.score.tolist()
+    np.testing.assert_allclose(other.start_s, once.start_s * 0.64 * num_snippets / 40, rtol=1e-12)
 
 
 def test_one_run_by_hand():
