@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from ftcl.data import DataError, VideoDataset, load_dataset
 from ftcl.recipes import RECIPES, Recipe
-from ftcl.recipes.protocol import Protocol, selection_split
+from ftcl.recipes.protocol import Protocol, holds_out, selection_split
 from study.design import GATE_ATTEMPTS, Seeds
 from study.goal import Goal
 from study.manifest import differences, new_manifest
@@ -83,7 +83,16 @@ def make_plan(options: Options) -> Plan:
     recipe = RECIPES[space.recipe]
     out = (options.out or Path("studies") / space.name).absolute()
     existing = _existing(out, options.resume)
-    data = load_dataset(options.data or space.data, fold=options.fold, seed=options.data_seed)
+    data = load_dataset(
+        options.data or space.data,
+        fold=options.fold,
+        seed=options.data_seed,
+        hold_out=holds_out(options.protocol),
+    )
+    if space.gate and not data.splits["validation"]:
+        raise LaunchError(
+            f"{data.spec} has no validation videos for the gate; drop the gate, or --protocol reference"
+        )
     space.check_defaults(data.preset)
     described = _describe(options, space, recipe, data)
     if existing is not None:

@@ -21,7 +21,7 @@ from ftcl.data import VideoDataset, load_dataset
 from ftcl.files import atomic_write
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
-from ftcl.recipes.protocol import selection_split, with_protocol
+from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
 from ftcl.training.checkpoint import load_checkpoint, save_checkpoint
 from ftcl.training.device import choose_device
 from ftcl.training.fit import chosen, fit
@@ -59,7 +59,7 @@ def _run(job: Job, setup: Setup, report: Report) -> dict[str, Any]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for on a GPU
     torch.use_deterministic_algorithms(setup.deterministic)
     clock = _Clock(setup.gpus[job.stage])
-    data = _open_data(setup.data, setup.fold, setup.data_seed, setup.fingerprint)
+    data = _open_data(setup.data, setup.fold, setup.data_seed, holds_out(setup.protocol), setup.fingerprint)
     recipe = RECIPES[setup.recipe]
     config = with_protocol(configure(recipe, data.preset, job.parameters), setup.protocol)
     spec = recipe.stages[job.stage]
@@ -119,9 +119,9 @@ class _Clock:
 
 
 @functools.lru_cache(maxsize=2)
-def _open_data(spec: str, fold: int, seed: int, fingerprint: str) -> VideoDataset:
+def _open_data(spec: str, fold: int, seed: int, hold_out: bool, fingerprint: str) -> VideoDataset:
     # A worker runs many trials; the driver has verified the data before the first.
-    return load_dataset(spec, fold=fold, seed=seed, verify=False, fingerprint=fingerprint)
+    return load_dataset(spec, fold=fold, seed=seed, hold_out=hold_out, verify=False, fingerprint=fingerprint)
 
 
 def _write_evaluation(out: Path, trial: int, evaluation: Evaluation) -> None:

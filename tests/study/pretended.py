@@ -1,10 +1,13 @@
 """Studies small enough for a test, and workers that run their agenda without Ray or training."""
 
 import hashlib
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from ftcl.recipes.config import configure
@@ -43,6 +46,26 @@ SPACE: dict[str, Any] = {
         "families": [{"name": "losses", "metric": "mAP@0.1:0.7", "arms": ["FSD+LCS"], "against": "cont"}],
     },
 }
+
+
+def acm_folder(folder: Path, **broken: Any) -> Path:
+    """A tiny data set in the ACM-Net layout, with one thing broken."""
+    (folder / "train").mkdir(parents=True)
+    (folder / "test").mkdir()
+    database: dict[str, Any] = {}
+    names = {"train": [f"train_{i}" for i in range(8)], "test": ["test_0", "test_1"]}
+    for split, videos in names.items():
+        (folder / f"split_{split}.txt").write_text("\n".join(videos) + "\n")
+        for index, name in enumerate(videos):
+            np.save(folder / split / f"{name}.npy", np.ones((12, 6), np.float32))
+            label = ["Run", "Jump"][index % 2]
+            database[name] = {
+                "duration": 8.0,
+                "subset": "validation" if split == "train" else "test",
+                "annotations": [{"segment": broken.get("segment", [1.0, 3.0]), "label": label}],
+            }
+    (folder / "gt.json").write_text(json.dumps({"database": database}))
+    return folder
 
 
 def open_agenda(plan: Plan) -> tuple[Agenda, Ledger]:

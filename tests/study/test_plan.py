@@ -1,6 +1,5 @@
 """Everything that a launch refuses, before anything is started or written."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,9 @@ from ftcl.data import DataError
 from study.plan import LaunchError, Options, Plan, make_plan
 from study.records import MANIFEST, RecordsError, write_json
 from study.spec import SpecError
+from tests.study.pretended import acm_folder
 
 MakePlan = Callable[..., Plan]
-
-
-def acm_folder(folder: Path, **broken: Any) -> Path:
-    """A tiny data set in the ACM-Net layout, with one thing broken."""
-    (folder / "train").mkdir(parents=True)
-    (folder / "test").mkdir()
-    database: dict[str, Any] = {}
-    names = {"train": [f"train_{i}" for i in range(8)], "test": ["test_0", "test_1"]}
-    for split, videos in names.items():
-        (folder / f"split_{split}.txt").write_text("\n".join(videos) + "\n")
-        for index, name in enumerate(videos):
-            np.save(folder / split / f"{name}.npy", np.ones((12, 6), np.float32))
-            label = ["Run", "Jump"][index % 2]
-            database[name] = {
-                "duration": 8.0,
-                "subset": "validation" if split == "train" else "test",
-                "annotations": [{"segment": broken.get("segment", [1.0, 3.0]), "label": label}],
-            }
-    (folder / "gt.json").write_text(json.dumps({"database": database}))
-    return folder
 
 
 def test_small_data_set_in_the_published_layout_is_accepted(
@@ -42,6 +22,16 @@ def test_small_data_set_in_the_published_layout_is_accepted(
     plan = make_small_plan(data=f"acm:{acm_folder(tmp_path / 'data')}")
     assert plan.data.classes == ("Jump", "Run")
     assert not plan.out.exists()
+
+
+def test_reference_protocol_trains_on_all_training_videos(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    data = f"acm:{acm_folder(tmp_path / 'data')}"
+    plan = make_small_plan(data=data, protocol="reference")
+    assert len(plan.data.splits["train"]) == 8
+    assert plan.goal.name == "test/mAP@0.1:0.7"
+    gate = {"metric": "mAP@0.1:0.7", "at_least": 1.0}
+    with pytest.raises(LaunchError, match="no validation videos"):
+        make_small_plan(space={"gate": gate}, data=data, protocol="reference")
 
 
 def break_features(value: Any) -> Callable[[Path], None]:

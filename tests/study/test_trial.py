@@ -16,6 +16,7 @@ from study.plan import Plan
 from study.pretrain import export_path
 from study.records import checkpoint_path, curves_path, details_path, predictions_path
 from study.trial import run_trial
+from tests.study.pretended import acm_folder
 
 PRETRAIN = Job(trial=0, stage=0, seed=1, parameters={}, init_key=None, export_key="key", test=False)
 FINETUNE = Job(
@@ -82,6 +83,18 @@ def test_search_trial_never_sees_the_test_videos(setup: Setup) -> None:
     result: Any = news[-1].result
     assert not [name for name in result["metrics"] if name.startswith("test/")]
     assert not predictions_path(setup.out, 1).exists()
+
+
+def test_reference_protocol_needs_no_validation_videos(
+    make_small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = make_small_plan(data=f"acm:{acm_folder(tmp_path / 'data')}", protocol="reference")
+    plan.out.mkdir()
+    setup = make_setup(plan, [0.0, 0.0])
+    parameters = {"pretrain.epochs": 1, "finetune.epochs": 1, "acmnet.num_snippets": 40, "acmnet.width": 8}
+    assert told(replace(PRETRAIN, parameters=parameters), setup)[-1].failure is None
+    result: Any = told(replace(FINETUNE, parameters=parameters), setup)[-1].result
+    assert {name.partition("/")[0] for name in result["metrics"]} == {"test"}
 
 
 def test_no_epochs_evaluates_the_pretrained_model(setup: Setup) -> None:
