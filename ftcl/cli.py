@@ -113,7 +113,9 @@ def _prepare(recipe: Recipe, options: argparse.Namespace) -> tuple[VideoDataset,
     data = load_dataset(
         options.data, fold=options.fold, seed=options.data_seed, hold_out=holds_out(options.protocol)
     )
-    return data, with_protocol(configure(recipe, data.preset, overrides), options.protocol)
+    config = with_protocol(configure(recipe, data.preset, overrides), options.protocol)
+    recipe.check(config, data)
+    return data, config
 
 
 def _preset_or_any(recipe: Recipe, spec: str) -> str:

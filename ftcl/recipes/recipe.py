@@ -41,9 +41,17 @@ class StageSpec:
     build: BuildStage
 
 
+def accept(config: Config, data: "VideoDataset") -> None:
+    """The `check` of a recipe for which values within their ranges always fit the data and each other."""
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A published method. Raise `version` by hand whenever the same config comes to mean other numbers."""
+    """A published method. Raise `version` by hand whenever the same config comes to mean other numbers.
+
+    `check` raises ValueError, naming the full parameter, for what would fail only in a later stage. Like the
+    rest it does not import torch.
+    """
 
     name: str
     version: int
@@ -53,5 +61,6 @@ class Recipe:
     metrics: Mapping[str, Direction]
     headline: str
     defaults: Callable[[str], Config]  # preset of the data -> config
+    check: Callable[[Config, "VideoDataset"], None]
     # (data, split, seed) -> name of a reference point without learning -> its metrics
     context: Callable[["VideoDataset", str, int], Mapping[str, Mapping[str, float]]]

@@ -148,6 +148,7 @@ def test_the_reference_protocol_holds_no_video_out(
         (["--data", "nowhere"], "nowhere"),
         (["--data", "acm:/does/not/exist"], "/does/not/exist"),
         (["--fold", "3"], "fold 3"),
+        (["--set", "lcs_len=41"], "finetune.lcs_len = 41 needs 41 snippets"),
     ],
 )
 def test_wrong_usage_leaves_nothing_behind(

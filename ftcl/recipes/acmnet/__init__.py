@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ftcl.evaluation import LocalizationConfig
 from ftcl.recipes.acmnet.config import AcmnetConfig, PretrainConfig, acmnet_defaults
-from ftcl.recipes.recipe import Config, Direction, Recipe, StageSpec
+from ftcl.recipes.recipe import Config, Direction, Recipe, StageSpec, accept
 
 if TYPE_CHECKING:
     import torch
@@ -50,5 +50,6 @@ ACMNET = Recipe(
     metrics=METRICS,
     headline=HEADLINE,
     defaults=acmnet_defaults,
+    check=accept,
     context=detection_context,
 )

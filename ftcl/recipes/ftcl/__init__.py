@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ftcl.recipes.acmnet import ACMNET, PRETRAIN
-from ftcl.recipes.ftcl.config import FinetuneConfig, ftcl_defaults
+from ftcl.recipes.ftcl.config import FinetuneConfig, check_finetune, ftcl_defaults
 from ftcl.recipes.recipe import Config, Recipe, StageSpec
 
 if TYPE_CHECKING:
@@ -39,5 +39,6 @@ FTCL = Recipe(
     metrics=ACMNET.metrics,
     headline=ACMNET.headline,
     defaults=ftcl_defaults,
+    check=check_finetune,
     context=ACMNET.context,
 )

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ftcl.recipes.acmnet.config import acmnet_defaults, pick
+from ftcl.recipes.acmnet.config import AcmnetConfig, acmnet_defaults, pick
 from ftcl.recipes.config import option
 from ftcl.recipes.recipe import Config
+
+if TYPE_CHECKING:
+    from ftcl.data import VideoDataset
+
+# Below it, similarities divided by gamma lose every digit that tells them apart.
+_MIN_GAMMA = 1e-6
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,27 @@ FINETUNE_PRESETS: Mapping[str, FinetuneConfig] = {
 def ftcl_defaults(preset: str) -> Config:
     """Config groups of the FTCL recipe for the data's preset."""
     return {**acmnet_defaults(preset), "finetune": pick(FINETUNE_PRESETS, preset)}
+
+
+def check_finetune(config: Config, data: "VideoDataset") -> None:
+    """Raise ValueError for fine-tuning that would fail only after pretraining; it names the parameter."""
+    model: AcmnetConfig = config["acmnet"]
+    options: FinetuneConfig = config["finetune"]
+    for name, needed in (("fsd_len", 2 * options.fsd_len), ("lcs_len", options.lcs_len)):
+        if needed > model.num_snippets:
+            raise ValueError(
+                f"finetune.{name} = {getattr(options, name)} needs {needed} snippets of a video, but "
+                f"acmnet.num_snippets is {model.num_snippets}; lower the one or raise the other"
+            )
+    for name in ("fsd_gamma", "lcs_gamma"):
+        gamma = getattr(options, name)
+        if 0 < gamma < _MIN_GAMMA:
+            raise ValueError(
+                f"finetune.{name} = {gamma:g} is too small; set 0 (hard maximum) or at least {_MIN_GAMMA:g}"
+            )
+    width = data.num_features if model.width is None else model.width
+    if options.fsd_width is None and width < 4:
+        raise ValueError(
+            f"finetune.fsd_width = null is half of acmnet.width = {width}, but FSD needs two: "
+            "set finetune.fsd_width to 2 or more"
+        )

@@ -31,7 +31,7 @@ from ftcl.recipes.acmnet.inference import Evaluator, VideoOutput
 from ftcl.recipes.acmnet.stage import build_network, configured_loss, draw_masks
 from ftcl.recipes.acmnet.weights import advise_on_shape
 from ftcl.recipes.config import to_flat
-from ftcl.recipes.ftcl.config import FinetuneConfig
+from ftcl.recipes.ftcl.config import FinetuneConfig, check_finetune
 from ftcl.recipes.recipe import Config
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
@@ -60,7 +60,7 @@ class FtclStage(Stage):
             raise ValueError("fine-tuning starts from the weights of a pretrained ACM-Net; give them as init")
         self._model: AcmnetConfig = config["acmnet"]
         self._options: FinetuneConfig = config["finetune"]
-        _require_enough_snippets(self._options, self._model.num_snippets)
+        check_finetune(config, data)
         self.epochs = self._options.epochs
         self.epoch = 0
         network = build_network(self._model, data, with_fsd=True, fsd_width=self._options.fsd_width)
@@ -244,12 +244,3 @@ def _fsd_candidates(
         select_candidates(ranking_BT, 0, length, shuffle=shuffle),
         select_candidates(ranking_BT, start, start + length, shuffle=shuffle),
     )
-
-
-def _require_enough_snippets(options: FinetuneConfig, num_snippets: int) -> None:
-    for name, needed in (("fsd_len", 2 * options.fsd_len), ("lcs_len", options.lcs_len)):
-        if needed > num_snippets:
-            raise ValueError(
-                f"finetune.{name} = {getattr(options, name)} needs {needed} snippets of a video, but "
-                f"acmnet.num_snippets is {num_snippets}; lower the one or raise the other"
-            )

@@ -265,11 +265,32 @@ def test_a_loss_that_explodes_stops_the_training(data: VideoDataset) -> None:
     assert caught.value.epoch in (1, 2)
 
 
-def test_too_few_snippets_for_the_candidates_are_an_error(data: VideoDataset) -> None:
-    with pytest.raises(ValueError, match=r"finetune\.fsd_len = 21 needs 42 snippets"):
-        build(data, "finetune", fsd_len=21)
-    with pytest.raises(ValueError, match=r"finetune\.lcs_len = 41 needs 41 snippets"):
-        build(data, "finetune", lcs_len=41)
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"fsd_len": 21}, "finetune.fsd_len = 21 needs 42 snippets"),
+        ({"lcs_len": 41}, "finetune.lcs_len = 41 needs 41 snippets"),
+        ({"fsd_gamma": 1e-7}, "finetune.fsd_gamma = 1e-07 is too small"),
+        ({"lcs_gamma": 1e-30}, "finetune.lcs_gamma = 1e-30 is too small"),
+        ({"width": 3}, "finetune.fsd_width = null is half of acmnet.width = 3"),
+    ],
+)
+def test_what_would_fail_only_in_finetuning_is_refused_before(
+    data: VideoDataset, overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        FTCL.check(configure(FTCL, data.preset, overrides), data)
+    assert message in str(caught.value)
+    with pytest.raises(ValueError) as caught:
+        build(data, "finetune", **overrides)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", [{"fsd_len": 20}, {"lcs_gamma": 1e-6}, {"width": 4}])
+def test_the_limits_of_finetuning_train(data: VideoDataset, overrides: dict[str, Any]) -> None:
+    FTCL.check(configure(FTCL, data.preset, overrides), data)
+    stage = build(data, "finetune", **overrides)
+    assert np.isfinite(stage.train_epoch()["total"])
 
 
 def test_finetuning_needs_a_pretrained_model(data: VideoDataset) -> None:
