@@ -31,15 +31,19 @@ def train_indices(num_available: int, num_snippets: int, generator: torch.Genera
 
 
 def test_indices(num_available: int, num_snippets: int) -> Tensor:
-    """Return the indices (int64) that evaluation uses: all of T <= S snippets, else floor(i T / S) for i < S.
+    """Return the indices (int64) that evaluation uses: all of T <= S snippets, else floor(i (T / S)), i < S.
 
-    A single available snippet is taken twice. Raises ValueError unless both counts are positive.
+    T / S is rounded to float64 first. A single available snippet is taken twice. Raises ValueError unless
+    both counts are positive.
     """
     _require_positive(num_available, num_snippets)
     if num_available == 1:
         return torch.zeros(2, dtype=torch.long)
-    wanted = min(num_available, num_snippets)
-    return torch.arange(wanted) * num_available // wanted
+    if num_available <= num_snippets:
+        return torch.arange(num_available)
+    # The released code multiplies by the rounded ratio: where i T / S is whole, that can end one below it.
+    ratio = num_available / num_snippets
+    return (torch.arange(num_snippets, dtype=torch.float64) * ratio).floor().long()
 
 
 def _require_positive(num_available: int, num_snippets: int) -> None:

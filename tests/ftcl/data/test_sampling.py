@@ -61,9 +61,13 @@ def test_evaluation_indices(available: int, wanted: int, expected: list[int]) ->
     assert sampling.test_indices(available, wanted).tolist() == expected
 
 
-def test_evaluation_indices_are_exact_where_floating_point_is_not() -> None:
-    # 45 * (210 / 75) is 125.99... in floating point.
-    assert sampling.test_indices(210, 75)[45] == 126
+def test_evaluation_indices_round_as_the_released_code_does() -> None:
+    # 45 * 210 / 75 is 126, but 45 * (210 / 75) is 125.99... in floating point.
+    assert sampling.test_indices(210, 75)[45] == 125
+    differing = [
+        i for i, index in enumerate(sampling.test_indices(1050, 750).tolist()) if index != i * 1050 // 750
+    ]
+    assert len(differing) == 34
 
 
 @pytest.mark.parametrize("counts", [(0, 5), (5, 0)])
