@@ -8,12 +8,13 @@ from typing import Any, Final, Literal
 
 from ftcl.data import DataError, VideoDataset, load_dataset
 from ftcl.recipes import RECIPES, Recipe
+from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import Protocol, holds_out, selection_split
-from study.design import GATE_ATTEMPTS, Seeds
+from study.design import GATE_ATTEMPTS, Seeds, trial_parameters
 from study.goal import Goal
 from study.manifest import differences, new_manifest
 from study.records import MANIFEST, RecordsError, read_manifest
-from study.spec import Space, SpecError, load_space
+from study.spec import Setting, Space, SpecError, load_space
 
 LOCK: Final = ".lock"  # held by the driver of a study
 Resume = Literal["auto", "never", "require"]
@@ -94,6 +95,7 @@ def make_plan(options: Options) -> Plan:
             f"{data.spec} has no validation videos for the gate; drop the gate, or --protocol reference"
         )
     space.check_defaults(data.preset)
+    _require_possible_settings(space, recipe, data)
     described = _describe(options, space, recipe, data)
     if existing is not None:
         changed = differences(existing, described)
@@ -105,6 +107,20 @@ def make_plan(options: Options) -> Plan:
     finished = existing is not None and bool(existing.get("finished"))
     manifest = existing or new_manifest(described)
     return Plan(options, space, recipe, data, out, manifest, existing is None, finished)
+
+
+def _require_possible_settings(space: Space, recipe: Recipe, data: VideoDataset) -> None:
+    """Raise LaunchError for settings that would only fail in a later stage, hours into the study."""
+    defaults = space.defaults(data.preset)
+    wanted: dict[str, dict[str, Setting]] = {"the defaults": {}}
+    wanted |= {f"arm {name}": dict(overlay) for name, overlay in space.ablation.arms.items()}
+    for name, distribution in space.search.parameters.items():
+        wanted |= {f"{name} = {value}": {name: value} for value in distribution.extremes}
+    for place, settings in wanted.items():
+        try:
+            recipe.check(configure(recipe, data.preset, trial_parameters(space, defaults, settings)), data)
+        except ValueError as error:
+            raise LaunchError(f"search space {space.name}, {place}: {error}") from error
 
 
 def _require_seeds(options: Options, space: Space) -> None:

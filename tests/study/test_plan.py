@@ -11,7 +11,7 @@ from ftcl.data import DataError
 from study.plan import LaunchError, Options, Plan, make_plan
 from study.records import MANIFEST, RecordsError, write_json
 from study.spec import SpecError
-from tests.study.pretended import acm_folder
+from tests.study.pretended import SPACE, acm_folder
 
 MakePlan = Callable[..., Plan]
 
@@ -122,6 +122,33 @@ def test_leftover_of_a_killed_start_does_not_block_the_next(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".manifest.json.12ab.tmp").write_text("{")
     assert make_small_plan().is_new
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fixed": {"finetune.epochs": 3, "finetune.lcs_len": 400}}, "the defaults: .*lcs_len"),
+        (
+            {
+                "ablation": {
+                    **SPACE["ablation"],
+                    "arms": {**SPACE["ablation"]["arms"], "x": {"finetune.fsd_len": 90}},
+                }
+            },
+            "arm x",
+        ),
+        (
+            {"search": {**SPACE["search"], "parameters": {"finetune.fsd_len": {"int": [3, 99]}}}},
+            "fsd_len = 99",
+        ),
+    ],
+    ids=["fixed", "arm", "range"],
+)
+def test_settings_that_would_fail_after_pretraining_are_refused(
+    make_small_plan: MakePlan, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(LaunchError, match=words):
+        make_small_plan(space=change)
 
 
 def test_folder_with_other_files_is_refused(make_small_plan: MakePlan, tmp_path: Path) -> None:
