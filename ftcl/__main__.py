@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         help="score a checkpoint on a split",
         description="Score a checkpoint: one that `train` wrote, or one that the authors of ACM-Net or FTCL\n"
-        'released ({"model_state_dict": ...}).',
+        'released ({"model_state_dict": ...}). Settings are those that the checkpoint was trained with, for\n'
+        "the authors' files those of the data's name; --set changes them.",
         epilog=f"{_DATA_HELP}\n{_parameter_help()}\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -14,8 +15,7 @@ from ftcl.data import VideoDataset, load_dataset
 from ftcl.evaluation import write_detections
 from ftcl.files import atomic_write
 from ftcl.recipes import RECIPES, Recipe, StageSpec
-from ftcl.recipes.acmnet.weights import read_weights
-from ftcl.recipes.config import configure, to_flat
+from ftcl.recipes.config import configure, parameters, resolve_name, to_flat
 from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
 from ftcl.recipes.recipe import Config
 from ftcl.training import EpochRecord, Selection, chosen, fit
@@ -77,12 +77,16 @@ def evaluate(options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     if not options.checkpoint.is_file():
         raise ValueError(f"there is no checkpoint {options.checkpoint}")
-    data, config = _prepare(recipe, options)
     if options.out is not None:
         _require_writable(options.out.resolve().parent)
-    weights = read_weights(options.checkpoint)
+    model = recipe.read_model(options.checkpoint)
+    data, config = _prepare(recipe, options, model.settings or {})
+    if model.settings is None:
+        print(f"settings: the preset {data.preset}, for {options.checkpoint} holds weights only")
+    else:
+        print(f"settings: those that {options.checkpoint} was trained with")
     try:
-        stage = recipe.stages[-1].build(config, data, device, 0, weights)
+        stage = recipe.stages[-1].build(config, data, device, 0, model.weights)
     except ValueError as error:
         raise ValueError(f"{options.checkpoint}: {error}") from error
     started_s = time.perf_counter()
@@ -99,21 +103,27 @@ def evaluate(options: argparse.Namespace) -> None:
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {"train": train, "evaluate": evaluate}
 
 
-def _prepare(recipe: Recipe, options: argparse.Namespace) -> tuple[VideoDataset, Config]:
+def _prepare(
+    recipe: Recipe, options: argparse.Namespace, own: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[VideoDataset, Config]:
+    """Data and config: the preset's values, over them a model's `own`, over them the user's."""
     overrides: dict[str, str] = {}
     for assignment in options.overrides:
         name, separator, value = assignment.partition("=")
         if not separator:
             raise ValueError(f"--set {assignment}: write NAME=VALUE")
-        if name in overrides:
+        full = resolve_name(recipe, name)
+        if full in overrides:
             raise ValueError(f"--set {name} is given twice")
-        overrides[name] = value
+        overrides[full] = value
     # The preset is the word before the folder, so wrong parameters are found before data are read.
     configure(recipe, _preset_or_any(recipe, options.data), overrides)
     data = load_dataset(
         options.data, fold=options.fold, seed=options.data_seed, hold_out=holds_out(options.protocol)
     )
-    config = with_protocol(configure(recipe, data.preset, overrides), options.protocol)
+    # A model of another recipe may know more parameters: FTCL's can be evaluated as an ACM-Net.
+    known = {name: value for name, value in own.items() if name in parameters(recipe)}
+    config = with_protocol(configure(recipe, data.preset, known | overrides), options.protocol)
     recipe.check(config, data)
     return data, config
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 Config = Mapping[str, Any]  # group name -> instance of the group's frozen dataclass
 Direction = Literal["max", "min"]
+
+
+class SavedModel(NamedTuple):
+    """A model from a file; `settings` (flat names to values) is None where the file does not tell them."""
+
+    weights: "Mapping[str, torch.Tensor]"
+    settings: Mapping[str, Any] | None
 
 
 class BuildStage(Protocol):
@@ -62,5 +70,7 @@ class Recipe:
     headline: str
     defaults: Callable[[str], Config]  # preset of the data -> config
     check: Callable[[Config, "VideoDataset"], None]
+    # A checkpoint of a run, or one that the authors released; ValueError for other files.
+    read_model: Callable[[Path], SavedModel]
     # (data, split, seed) -> name of a reference point without learning -> its metrics
     context: Callable[["VideoDataset", str, int], Mapping[str, Mapping[str, float]]]

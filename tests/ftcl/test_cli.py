@@ -84,17 +84,35 @@ def test_a_folder_of_another_run_is_refused(run: Path, capsys: pytest.CaptureFix
     assert "seed was 0 and is now 1" in capsys.readouterr().err
 
 
-def test_evaluate_repeats_the_predictions_of_train(run: Path, tmp_path: Path) -> None:
+def test_evaluate_repeats_the_predictions_of_train(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "predictions.json"
-    command = evaluate_command(run / "finetune.pt", "--out", str(out), "--set", "width=8")
+    command = evaluate_command(run / "finetune.pt", "--out", str(out))
     assert main(command) == 0
     assert out.read_bytes() == (run / "predictions.json").read_bytes()
+    assert "finetune.pt was trained with" in capsys.readouterr().out
+
+
+def test_evaluate_takes_the_settings_of_the_checkpoint_under_those_of_the_user(
+    run: Path, tmp_path: Path
+) -> None:
+    changed = ["--set", "num_snippets=30", "--set", "localization.upsampling=7"]
+    trained = tmp_path / "run"
+    assert main([*train_command(trained), *QUICK, *changed]) == 0
+    wanted = (trained / "predictions.json").read_bytes()
+    out = tmp_path / "predictions.json"
+    command = evaluate_command(trained / "finetune.pt", "--out", str(out))
+    assert main(command) == 0
+    assert out.read_bytes() == wanted
+    assert main([*command, "--set", "upsampling=20"]) == 0
+    assert out.read_bytes() != wanted
 
 
 @pytest.mark.parametrize("first_layer", ["feature_embedding.0.", "feature_embedding.1."])
 @pytest.mark.parametrize("recipe", ["acmnet", "ftcl"])
 def test_checkpoints_in_the_authors_layout_are_evaluated(
-    run: Path, tmp_path: Path, first_layer: str, recipe: str
+    run: Path, tmp_path: Path, first_layer: str, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = {
         name.replace("feature_embedding.0.", first_layer): value
@@ -105,11 +123,12 @@ def test_checkpoints_in_the_authors_layout_are_evaluated(
     command = evaluate_command(path, "--out", str(out), "--set", "width=8", recipe=recipe)
     assert main(command) == 0
     assert out.read_bytes() == (run / "predictions.json").read_bytes()
+    assert "the preset synthetic" in capsys.readouterr().out
 
 
 def test_the_protocol_changes_the_predictions(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "predictions.json"
-    command = evaluate_command(run / "finetune.pt", "--out", str(out), "--set", "width=8")
+    command = evaluate_command(run / "finetune.pt", "--out", str(out))
     assert main([*command, "--protocol", "reference"]) == 0
     assert out.read_bytes() != (run / "predictions.json").read_bytes()
 
@@ -130,7 +149,7 @@ def test_the_reference_protocol_holds_no_video_out(
     arguments = ["--recipe", "acmnet", "--data", f"acm:{folder}", "--set", "num_snippets=40"]
     train = ["train", *arguments, "--out", str(tmp_path / "run"), *QUICK[:2], *QUICK[-2:]]
     assert main([*train, "--protocol", "reference"]) == 0
-    evaluate = ["evaluate", *arguments, *QUICK[-2:], "--checkpoint", str(tmp_path / "run" / "pretrain.pt")]
+    evaluate = ["evaluate", *arguments, "--checkpoint", str(tmp_path / "run" / "pretrain.pt")]
     assert main([*evaluate, "--split", "train", "--protocol", "reference"]) == 0
     assert "train, 24 videos" in capsys.readouterr().out
     assert main([*evaluate, "--split", "validation", "--protocol", "reference"]) == 2
@@ -144,7 +163,7 @@ def test_the_reference_protocol_holds_no_video_out(
         (["--set", "lamda_fsd=1"], "did you mean finetune.lambda_fsd"),
         (["--set", "lambda_fsd"], "write NAME=VALUE"),
         (["--set", "lambda_fsd=-1"], "out of range"),
-        (["--set", "lambda_fsd=1", "--set", "lambda_fsd=2"], "given twice"),
+        (["--set", "lambda_fsd=1", "--set", "finetune.lambda_fsd=2"], "given twice"),
         (["--data", "nowhere"], "nowhere"),
         (["--data", "acm:/does/not/exist"], "/does/not/exist"),
         (["--fold", "3"], "fold 3"),

@@ -1,11 +1,12 @@
 """ACM-Net (arXiv 2104.02967): localisation from video labels with three kinds of attention."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftcl.evaluation import LocalizationConfig
 from ftcl.recipes.acmnet.config import AcmnetConfig, PretrainConfig, acmnet_defaults
-from ftcl.recipes.recipe import Config, Direction, Recipe, StageSpec, accept
+from ftcl.recipes.recipe import Config, Direction, Recipe, SavedModel, StageSpec, accept
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,13 @@ def detection_context(data: "VideoDataset", split: str, seed: int) -> Mapping[st
     return context_metrics(data, split, seed)
 
 
+def read_saved_model(path: Path) -> SavedModel:
+    """Read a run's checkpoint, or one of the authors."""
+    from ftcl.recipes.acmnet.weights import read_model
+
+    return read_model(path)
+
+
 PRETRAIN = StageSpec("pretrain", "acmnet", ("acmnet", "pretrain"), selects_epoch=False, build=_build)
 
 ACMNET = Recipe(
@@ -51,5 +59,6 @@ ACMNET = Recipe(
     headline=HEADLINE,
     defaults=acmnet_defaults,
     check=accept,
+    read_model=read_saved_model,
     context=detection_context,
 )

@@ -4,26 +4,30 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ftcl.recipes.recipe import SavedModel
 from ftcl.training.checkpoint import load_checkpoint
 from ftcl.training.fit import chosen
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a run's checkpoint (its chosen epoch), or of the authors' {"model_state_dict": ...}.
+def read_model(path: Path) -> SavedModel:
+    """A run's checkpoint: its chosen epoch and its settings; or weights as {"model_state_dict": ...}.
 
-    Their ActivityNet network has a dropout layer before the first convolution, which numbers that one 1
-    instead of 0. Raises ValueError for other files.
+    The latter is how the authors of ACM-Net and FTCL released theirs, without settings. Their ActivityNet
+    network has a dropout layer before the first convolution, which numbers that one 1 instead of 0. Raises
+    ValueError for other files.
     """
     content = load_checkpoint(path)
     if "model_state_dict" not in content:
-        return chosen(path).weights
-    renamed = {
+        weights = chosen(path).weights
+        settings = {name: value for name, value in content["stage"]["identity"].items() if "." in name}
+        return SavedModel(weights, settings)
+    weights = {
         key.replace("feature_embedding.1.", "feature_embedding.0."): value
         for key, value in content["model_state_dict"].items()
     }
-    if not all(isinstance(value, Tensor) for value in renamed.values()):
+    if not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{path}: model_state_dict must hold tensors only")
-    return renamed
+    return SavedModel(weights, None)
 
 
 def advise_on_shape(key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> str:

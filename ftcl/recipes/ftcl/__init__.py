@@ -40,5 +40,6 @@ FTCL = Recipe(
     headline=ACMNET.headline,
     defaults=ftcl_defaults,
     check=check_finetune,
+    read_model=ACMNET.read_model,
     context=ACMNET.context,
 )
