@@ -170,6 +170,23 @@ def test_length_of_a_snippet_changes_times_and_nothing_else(seed, num_snippets):
     np.testing.assert_allclose(other.start_s, once.start_s * 0.64 * num_snippets / 40, rtol=1e-12)
 
 
+@pytest.mark.parametrize("snippet_s", [1.0, 0.64, 0.32, 0.1])
+@pytest.mark.parametrize("offset", range(12))
+def test_a_tie_at_the_threshold_is_suppressed_whatever_the_seconds(offset, snippet_s):
+    # Of a run of 20 points the first 11 reach the second threshold as well: tIoU 11/20 = 0.55.
+    attention = np.concatenate([np.zeros(offset), np.full(11, 0.7), np.full(9, 0.3), np.zeros(3)])
+    config = LocalizationConfig(cas_thresholds=(), attention_thresholds=(0.2, 0.6), upsampling=1)
+    found = localize(
+        attention[:, None],
+        attention,
+        [1.0],
+        num_snippets=len(attention),
+        snippet_s=snippet_s,
+        config=config,
+    )
+    assert found.start_s == pytest.approx([offset * snippet_s])
+
+
 def test_one_run_by_hand():
     # Two points a snippet: activation 0, 0, 0, .5, 1, 1, 1, .5, 0, 0; attention never reaches a threshold.
     cas = np.array([[0.0], [0.0], [1.0], [1.0], [0.0]])
@@ -235,7 +252,8 @@ def test_wrong_input_is_explained():
 
 def test_default_config_is_thumos14():
     assert THUMOS14.cas_thresholds == (0.15, 0.2)
-    assert THUMOS14.attention_thresholds == pytest.approx(np.arange(0.15, 1.0, 0.05))
+    assert THUMOS14.attention_thresholds == tuple(np.arange(0.15, 1.0, 0.05).tolist())
+    assert THUMOS14.attention_thresholds[3] == 0.30000000000000004
     assert len(THUMOS14.attention_thresholds) == 17
 
 
