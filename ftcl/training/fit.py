@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ftcl.training.checkpoint import load_checkpoint, save_checkpoint
 from ftcl.training.stage import Stage
 
 _FORMAT = "ftcl-stage-1"
+_KEYS = {"stage", "weights", "history", "best", "select"}
 
 
 class Selection(NamedTuple):
@@ -88,7 +90,8 @@ def chosen(source: Path | Stage) -> Chosen:
     content = _read(source)
     if content["best"] is not None:
         return Chosen(content["best"]["epoch"], content["best"]["weights"])
-    return Chosen(content["stage"]["epoch"], content["weights"])
+    state, weights = content["stage"], content["weights"]
+    return Chosen(state["epoch"], state["network"] if weights is None else weights)
 
 
 def _write(
@@ -98,10 +101,12 @@ def _write(
     best: Mapping[str, Any] | None,
     selection: Selection | None,
 ) -> None:
+    state, weights = stage.state_dict(), stage.export()
     content = {
         "format": _FORMAT,
-        "stage": stage.state_dict(),
-        "weights": stage.export(),
+        "stage": state,
+        # Most stages export their whole network: it is then in the file once.
+        "weights": None if _are_equal(weights, state.get("network")) else weights,
         "history": history,
         "best": best,
         "select": None if selection is None else list(selection),
@@ -109,10 +114,18 @@ def _write(
     save_checkpoint(path, content)
 
 
+def _are_equal(weights: Mapping[str, Tensor], network: Mapping[str, Tensor] | None) -> bool:
+    return (
+        network is not None
+        and network.keys() == weights.keys()
+        and all(torch.equal(value, network[name].cpu()) for name, value in weights.items())
+    )
+
+
 def _read(path: Path) -> dict[str, Any]:
     content = load_checkpoint(path)
-    if content.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of a training run; remove it or choose another folder")
+    if content.get("format") != _FORMAT or not content.keys() >= _KEYS:
+        raise ValueError(f"{path} is not a checkpoint of a training run; choose or make another one")
     return content
 
 

@@ -223,6 +223,12 @@ def test_missing_and_foreign_checkpoints(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "text.pt").write_text("hello")
     assert main(evaluate_command(tmp_path / "text.pt")) == 2
     assert "not a readable checkpoint" in capsys.readouterr().err
+    for content in ({"model_state_dict": [1]}, {"model_state_dict": {"w": 1}}, {"weights": 1}):
+        torch.save(content, tmp_path / "odd.pt")
+        assert main(evaluate_command(tmp_path / "odd.pt")) == 2
+        error = capsys.readouterr().err
+        assert "odd.pt" in error
+        assert error.count("\n") == 1
 
 
 def test_a_failing_training_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Weights from files: checkpoints of this project, and those that the authors released."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -21,13 +22,18 @@ def read_model(path: Path) -> SavedModel:
         weights = chosen(path).weights
         settings = {name: value for name, value in content["stage"]["identity"].items() if "." in name}
         return SavedModel(weights, settings)
-    weights = {
-        key.replace("feature_embedding.1.", "feature_embedding.0."): value
-        for key, value in content["model_state_dict"].items()
-    }
-    if not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path}: model_state_dict must hold tensors only")
-    return SavedModel(weights, None)
+    released = content["model_state_dict"]
+    if not isinstance(released, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in released.items()
+    ):
+        raise ValueError(f"{path}: model_state_dict must map names to tensors")
+    return SavedModel(
+        {
+            key.replace("feature_embedding.1.", "feature_embedding.0."): value
+            for key, value in released.items()
+        },
+        None,
+    )
 
 
 def advise_on_shape(key: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> str:

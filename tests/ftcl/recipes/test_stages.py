@@ -18,7 +18,7 @@ from ftcl.data.pairs import sample_pairs
 from ftcl.recipes import RECIPES
 from ftcl.recipes.acmnet.stage import build_network
 from ftcl.recipes.config import configure
-from ftcl.training import NonFiniteLoss, Stage, chosen, fit
+from ftcl.training import NonFiniteLoss, Stage, chosen, fit, load_checkpoint
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
 
@@ -87,6 +87,18 @@ def test_a_checkpoint_of_another_run_is_refused(data: VideoDataset, name: str, t
     ):
         with pytest.raises(ValueError, match=message):
             list(fit(build(data, name, **other), checkpoint=path, select=None))
+
+
+@pytest.mark.parametrize("select", [None, HEADLINE])
+def test_a_checkpoint_holds_the_last_weights_once(data: VideoDataset, select: Any, tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    stage = build(data, "finetune")
+    list(fit(stage, checkpoint=path, select=select))
+    content = load_checkpoint(path)
+    assert content["weights"] is None
+    assert_same(content["stage"]["network"], stage.export())
+    if select is None:
+        assert_same(chosen(path).weights, stage.export())
 
 
 def test_training_reduces_the_loss(data: VideoDataset) -> None:

@@ -126,16 +126,30 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         list(fit(CountingStage(1), checkpoint=path, select=None))
-    torch.save({"weights": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="not a checkpoint of a training run"):
-        list(fit(CountingStage(1), checkpoint=path, select=None))
+    for content in ({"weights": torch.zeros(1)}, {"format": "ftcl-stage-1"}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="not a checkpoint of a training run"):
+            list(fit(CountingStage(1), checkpoint=path, select=None))
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     torch.save({"weights": Path("harmless")}, path)
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
+    with pytest.raises(ValueError, match="not a readable checkpoint") as caught:
         load_checkpoint(path)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"no checkpoint", b"\x80\x02garbage", bytes(512)])
+def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "c.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable checkpoint") as caught:
+        load_checkpoint(path)
+    said = str(caught.value)
+    assert "weights_only" not in said
+    assert "\n" not in said
+    assert ("it is empty" in said) == (content == b"")
 
 
 def test_selection_needs_a_file_for_its_weights() -> None:
