@@ -3,8 +3,8 @@
 Legend: T snippets, C classes, K chosen classes, P points (upsampled snippets), H thresholds, R runs.
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,60 +13,69 @@ from ftcl.evaluation.nms import non_maximum_suppression
 from ftcl.evaluation.types import Floats, Ints, VideoDetections
 
 
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
+def _option(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its meaning and its inclusive range, for a tuple that of each value."""
+    # The recipes' `option` would be an import in a circle: they build on this package.
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
 class LocalizationConfig:
-    """How proposals are made, scored and thinned out; the defaults are ACM-Net's for THUMOS14."""
+    """How proposals are made, scored and thinned out; the defaults are ACM-Net's for THUMOS14.
 
-    video_score_threshold: float = field(
-        default=0.25,
-        metadata=_help("classes whose video score is above this are localized; the best class if none is"),
+    Raises ValueError for a value that is out of its range.
+    """
+
+    video_score_threshold: float = _option(
+        0.25,
+        "classes whose video score is above this are localized; the best class if none is",
+        low=0.0,
+        high=1.0,
     )
-    cas_thresholds: tuple[float, ...] = field(
-        default=(0.15, 0.20),
-        metadata=_help("each makes proposals of the runs where the class's activation reaches it"),
+    cas_thresholds: tuple[float, ...] = _option(
+        (0.15, 0.20),
+        "each makes proposals of the runs where the class's activation reaches it",
+        low=0.0,
+        high=1.0,
     )
-    attention_thresholds: tuple[float, ...] = field(
+    attention_thresholds: tuple[float, ...] = _option(
         # The released values to the last bit: 0.30000000000000004 is among them.
-        default=tuple(np.arange(0.15, 1.0, 0.05).tolist()),
-        metadata=_help(
-            "each makes proposals, for every chosen class, of the runs where the attention reaches it"
-        ),
+        tuple(np.arange(0.15, 1.0, 0.05).tolist()),
+        "each makes proposals, for every chosen class, of the runs where the attention reaches it",
+        low=0.0,
+        high=1.0,
     )
-    upsampling: int = field(default=20, metadata=_help("points for each snippet"))
-    outer_margin: float = field(
-        default=0.2, metadata=_help("width of either outer area, as a share of the proposal's length")
+    upsampling: int = _option(20, "points for each snippet", low=1)
+    outer_margin: float = _option(
+        0.2, "width of either outer area, as a share of the proposal's length", low=0.0
     )
-    attention_weight: float = field(
-        default=0.0,
-        metadata=_help(
-            "share of the attention in the map that scores a proposal; the activation has the rest"
-        ),
+    attention_weight: float = _option(
+        0.0,
+        "share of the attention in the map that scores a proposal; the activation has the rest",
+        low=0.0,
+        high=1.0,
     )
-    video_score_weight: float = field(
-        default=0.0,
-        metadata=_help("this times the class's video score is added to the score of an attention proposal"),
+    video_score_weight: float = _option(
+        0.0,
+        "this times the class's video score is added to the score of an attention proposal",
+        low=0.0,
     )
-    nms_tiou: float = field(
-        default=0.55, metadata=_help("a proposal that overlaps a better one of its class so much is dropped")
+    nms_tiou: float = _option(
+        0.55, "a proposal that overlaps a better one of its class so much is dropped", low=0.0, high=1.0
     )
-    nms_reference_plus_one: bool = field(
-        default=False,
-        metadata=_help("add one second to lengths and overlaps in the suppression, as ACM-Net's code does"),
+    nms_reference_plus_one: bool = _option(
+        False, "add one second to lengths and overlaps in the suppression, as ACM-Net's code does"
     )
 
     def __post_init__(self) -> None:
-        if self.upsampling < 1:
-            raise ValueError(f"upsampling must be at least 1, got {self.upsampling}")
-        if self.outer_margin < 0:
-            raise ValueError(f"outer_margin must not be negative, got {self.outer_margin}")
-        if not 0 <= self.attention_weight <= 1:
-            raise ValueError(f"attention_weight must be in 0..1, got {self.attention_weight}")
-        if not 0 < self.nms_tiou <= 1:
-            raise ValueError(f"nms_tiou must be above 0 and at most 1, got {self.nms_tiou}")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            low, high = option.metadata["low"], option.metadata["high"]
+            for number in value if isinstance(value, tuple) else (value,):
+                # Written so that NaN is out of every range.
+                if not ((low is None or number >= low) and (high is None or number <= high)):
+                    limits = f"at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+                    raise ValueError(f"{option.name} must be {limits}, got {value!r}")
 
 
 def localize(

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ftcl.evaluation import LocalizationConfig, localize
+from ftcl.recipes import RECIPES
+from ftcl.recipes.config import configure
 
 THUMOS14 = LocalizationConfig()
 
@@ -258,8 +260,49 @@ def test_default_config_is_thumos14():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"upsampling": 0}, {"outer_margin": -0.1}, {"attention_weight": 1.5}, {"nms_tiou": 0.0}]
+    ("wrong", "message"),
+    [
+        ({"video_score_threshold": 1.5}, "video_score_threshold must be from 0 to 1, got 1.5"),
+        ({"cas_thresholds": (0.2, -0.1)}, r"cas_thresholds must be from 0 to 1, got \(0.2, -0.1\)"),
+        ({"attention_thresholds": (float("nan"),)}, "attention_thresholds must be from 0 to 1"),
+        ({"upsampling": 0}, "upsampling must be at least 1, got 0"),
+        ({"outer_margin": -0.1}, "outer_margin must be at least 0"),
+        ({"attention_weight": 1.5}, "attention_weight must be from 0 to 1"),
+        ({"video_score_weight": float("nan")}, "video_score_weight must be at least 0"),
+        ({"nms_tiou": -0.1}, "nms_tiou must be from 0 to 1"),
+    ],
 )
-def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+def test_values_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
         LocalizationConfig(**wrong)
+
+
+def test_ends_of_the_ranges_are_allowed():
+    """A recipe's options take their ranges from the metadata, which include both ends."""
+    cas, attention, video_scores = sequences(1, 40, 3, 1.0)
+    for end in ("low", "high"):
+        limits = {option.name: option.metadata[end] for option in fields(LocalizationConfig)}
+        config = LocalizationConfig(
+            **{
+                name: (limit,) if name.endswith("_thresholds") else limit
+                for name, limit in limits.items()
+                if limit is not None
+            }
+        )
+        found = localize(cas, attention, video_scores, num_snippets=40, snippet_s=1.0, config=config)
+        assert np.isfinite(found.score).all()
+
+
+def test_a_suppression_at_0_keeps_the_best_of_each_class():
+    cas, attention, video_scores = sequences(1, 40, 3, 1.0)
+    config = replace(THUMOS14, nms_tiou=0.0, video_score_threshold=0.0)
+    found = localize(cas, attention, video_scores, num_snippets=40, snippet_s=1.0, config=config)
+    assert found.label.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("nms_tiou", "1.2"), ("cas_thresholds", "0.1,-1"), ("upsampling", "0")]
+)
+def test_a_recipe_refuses_them_by_their_full_name(name, text):
+    with pytest.raises(ValueError, match=f"localization.{name} = '{text}' is out of range"):
+        configure(RECIPES["acmnet"], "thumos14", {name: text})
