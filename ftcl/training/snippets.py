@@ -15,14 +15,18 @@ from torch import Tensor
 from ftcl.data import VideoDataset
 from ftcl.data.sampling import test_indices, train_indices
 
-# A split of at most so many bytes is held in memory; a larger one is read from its files at every use.
-_RESIDENT_BYTES = 512 * 2**20
+# A split of at most so many bytes is held in the device's memory; a larger one is read from its files at
+# every use. They are memory-mapped: on a CPU all trials of a machine share one copy, so a small one is held.
+_RESIDENT_BYTES_CPU = 64 * 2**20
+_RESIDENT_BYTES_GPU = 2 * 2**30
 # Values in one batch of evaluation, which bounds its memory.
 _BATCH_VALUES = 16 * 2**20
 
 
-def _num_bytes(data: VideoDataset, names: Sequence[str]) -> int:
-    return 4 * data.num_features * sum(data.videos[name].num_snippets for name in names)
+def is_resident(data: VideoDataset, names: Sequence[str], device: torch.device) -> bool:
+    """Whether the features of these videos are held in the memory of the device."""
+    num_bytes = 4 * data.num_features * sum(data.videos[name].num_snippets for name in names)
+    return num_bytes <= (_RESIDENT_BYTES_CPU if device.type == "cpu" else _RESIDENT_BYTES_GPU)
 
 
 class TrainSnippets:
@@ -38,7 +42,7 @@ class TrainSnippets:
         self.labels_VC = labels_VC.to(device)
         self._data = data
         self._device = device
-        self._is_small = _num_bytes(data, self.names) <= _RESIDENT_BYTES
+        self._is_resident = is_resident(data, self.names, device)
         self._offset_V1 = torch.tensor([0, *self.lengths[:-1]]).cumsum(0)[:, None]
 
     def sample(self, num_snippets: int, generator: torch.Generator) -> Tensor:
@@ -47,7 +51,7 @@ class TrainSnippets:
 
     def batch(self, video_B: Tensor, index_VS: Tensor) -> Tensor:
         """Features of the sampled snippets of some videos, (B, S, D)."""
-        if self._is_small:
+        if self._is_resident:
             rows_BS = index_VS[video_B] + self._offset_V1[video_B]
             gathered = self._resident_ND.index_select(0, rows_BS.flatten().to(self._device))
             return gathered.view(*rows_BS.shape, -1)
@@ -80,7 +84,7 @@ class EvaluationSnippets:
             name: test_indices(data.videos[name].num_snippets, num_snippets) for name in self.names
         }
         self._resident: list[EvaluationBatch] | None = None
-        if _num_bytes(data, self.names) <= _RESIDENT_BYTES:
+        if is_resident(data, self.names, device):
             self._resident = list(self._read())
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
