@@ -8,6 +8,7 @@ Times are seconds. Other keys are ignored.
 
 import json
 import math
+import reprlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,6 +135,8 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: objects or lists are nested too deeply; is this another file?") from error
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error}); write it again") from error
 
@@ -165,7 +168,7 @@ def _label(place: str, item: Any) -> str:
 def _segment(place: str, item: dict[str, Any]) -> tuple[float, float]:
     segment = item.get("segment")
     if not isinstance(segment, list) or len(segment) != 2:
-        raise ValueError(f'{place}: "segment" must be [start, end] in seconds, got {segment!r}')
+        raise ValueError(f'{place}: "segment" must be [start, end] in seconds, got {reprlib.repr(segment)}')
     return _finite(place, "segment", segment[0]), _finite(place, "segment", segment[1])
 
 
@@ -177,6 +180,12 @@ def _finite(place: str, name: str, value: Any) -> float:
 
 
 def _number(place: str, name: str, value: Any) -> float:
-    if not isinstance(value, int | float):
-        raise ValueError(f'{place}: "{name}" must be a number, got {value!r}')
-    return float(value)
+    # JSON's true and false are integers in Python.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f'{place}: "{name}" must be a number, got {reprlib.repr(value)}')
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f'{place}: "{name}" must be a number that fits a double, got {reprlib.repr(value)}'
+        ) from None

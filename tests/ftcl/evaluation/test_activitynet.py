@@ -102,6 +102,10 @@ def database(**changes):
         (database(annotations=[{"label": "x", "segment": [-1, 2]}]), "'vid', annotation 0: .*at 0 or later"),
         (database(annotations=[{"label": "x", "segment": [2, 2]}]), "'vid', annotation 0: .*end after"),
         (database(duration="long"), "'vid': \"duration\" must be a number"),
+        (database(duration=True), "'vid': \"duration\" must be a number, got True"),
+        (database(annotations=[{"label": "x", "segment": [False, 2]}]), "annotation 0: .*number, got False"),
+        (database(annotations=[{"label": "x", "segment": [0, 10**400]}]), "annotation 0: .*fits a double"),
+        pytest.param("[" * 100_000, "nested too deeply", id="nested"),
     ],
 )
 def test_malformed_ground_truth_names_the_place(save, content, message):
@@ -118,6 +122,9 @@ def test_malformed_ground_truth_names_the_place(save, content, message):
         ({"label": "swim", "segment": [0, 1], "score": 1}, "'swim' is not a class.*run, walk"),
         ({"label": "run", "segment": [0, 1]}, '"score" must be a number'),
         ({"label": "run", "segment": None, "score": 1}, '"segment" must be'),
+        ({"label": "run", "segment": [0, 1], "score": True}, '"score" must be a number, got True'),
+        ({"label": "run", "segment": [0, True], "score": 1}, '"segment" must be a number, got True'),
+        ({"label": "run", "segment": [0, 1], "score": -(10**400)}, r'"score" .* got -1000\d*\.\.\.\d*$'),
         ({"label": "run", "segment": [0, float("nan")], "score": 1}, '"segment" must be finite'),
     ],
 )

@@ -97,6 +97,30 @@ def test_wrong_input_is_one_line_and_exit_code_2(files, monkeypatch, capsys, opt
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["truth", "found"])
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+        ("[" * 500 + "]" * 500, '"segment" must be'),
+        (f"[0, 1{'0' * 400}]", "must be a number that fits a double"),
+        ("[false, true]", "must be a number, got False"),
+    ],
+    ids=["lists", "objects", "closed lists", "401 digits", "booleans"],
+)
+def test_hostile_json_is_one_short_line_and_exit_code_2(files, capsys, name, segment, message):
+    truth = '{"database": {"a": {"subset": "test", "annotations": [{"label": "run", "segment": %s}]}}}'
+    found = '{"results": {"a": [{"label": "run", "score": 1, "segment": %s}]}}'
+    (files / "hostile.json").write_text({"truth": truth, "found": found}[name] % segment)
+    assert run(files, **{name: "hostile.json"}) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert len(printed.err) < 400
+
+
 @pytest.mark.parametrize(
     "options", [["--tiou", "0.1:0.9"], ["--tiou", "0,1"], ["--tiou", "0.9:0.1:0.1"], ["--tioux", "1"]]
 )
