@@ -5,6 +5,7 @@ Shapes: T snippets of a video, D feature channels.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -132,9 +133,15 @@ def _remembered(memory: Path) -> dict[str, FeatureFile]:
         content = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
-    if content["version"] != _CHECKS_VERSION:
+    # It can be rebuilt, so whatever is wrong with it is no reason to stop.
+    if not isinstance(content, dict) or content.get("version") != _CHECKS_VERSION:
         return {}
-    return {path: FeatureFile(*fields) for path, fields in content["files"].items()}
+    files = content.get("files")
+    return {
+        path: FeatureFile(*fields)
+        for path, fields in (files.items() if isinstance(files, dict) else ())
+        if isinstance(fields, list) and [type(field) for field in fields] == [int, int, int, int, str]
+    }
 
 
 def _remember(memory: Path, files: Mapping[str, FeatureFile]) -> None:
@@ -154,13 +161,13 @@ def _remember(memory: Path, files: Mapping[str, FeatureFile]) -> None:
 def check_widths(
     files: Mapping[str, tuple[Path, ...]], opened: Mapping[Path, FeatureFile], num_features: int | None
 ) -> int:
-    """Return D, the same for all videos: `num_features`, or what the first video has.
+    """Return D, the same for all videos: `num_features`, or what most videos have.
 
     RGB and flow channels add up. Raises DataError for a video of another width, and for RGB and flow files
     whose lengths differ by more than the one snippet that extraction can lose.
     """
     width_of = {name: sum(opened[path].num_features for path in paths) for name, paths in files.items()}
-    expected = num_features or next(iter(width_of.values()))
+    expected = num_features or Counter(width_of.values()).most_common(1)[0][0]
     raise_first(
         [
             f"video {name} has {width} channels, not {expected}, in {' + '.join(map(str, files[name]))}"
