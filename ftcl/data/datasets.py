@@ -1,10 +1,13 @@
 """From a data specification (`watch`, `thumos14:DIR`, ...) to an open data set."""
 
 import difflib
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from ftcl.data import synthetic, watch
+from ftcl.data.annotations import read_text
 from ftcl.data.layout import load_layout
 from ftcl.data.videos import DataError, VideoDataset
 
@@ -72,11 +75,8 @@ def load_dataset(
     elif spec == "synthetic":
         folder, snippet_s, layout = synthetic.build(seed), _PUBLISHED_SNIPPET_S, _LAYOUTS["acm"]
     else:
-        folder, snippet_s, layout = (
-            Path(directory).expanduser().resolve(),
-            _PUBLISHED_SNIPPET_S,
-            _LAYOUTS[name],
-        )
+        folder, layout = Path(directory).expanduser().resolve(), _LAYOUTS[name]
+        snippet_s = _declared_snippet_s(folder) if name == "acm" else _PUBLISHED_SNIPPET_S
         spec = f"{name}:{folder}"
     return load_layout(
         folder,
@@ -91,6 +91,23 @@ def load_dataset(
         verify=verify,
         fingerprint=fingerprint,
     )
+
+
+def _declared_snippet_s(folder: Path) -> float:
+    """Seconds of a snippet as `meta.json` of the folder tells, or else those of the published data."""
+    path = folder / "meta.json"
+    if not path.is_file():
+        return _PUBLISHED_SNIPPET_S
+    try:
+        meta = json.loads(read_text(path, "the description of the data"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: {error}; restore or remove the file") from error
+    snippet_s = meta.get("snippet_s", _PUBLISHED_SNIPPET_S) if isinstance(meta, dict) else None
+    if not isinstance(snippet_s, int | float) or isinstance(snippet_s, bool) or not 0 < snippet_s < math.inf:
+        raise DataError(
+            f'{path} must be {{"snippet_s": seconds of a snippet, above 0}}; correct or remove it'
+        )
+    return float(snippet_s)
 
 
 def _unknown(spec: str, name: str) -> str:

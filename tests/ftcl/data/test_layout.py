@@ -103,6 +103,60 @@ def test_rgb_and_flow_folders(layout: Layout) -> None:
         load_dataset(spec)
 
 
+def test_meta_json_tells_the_length_of_a_snippet(layout: Layout) -> None:
+    spec, meta = layout.write(), layout.folder / "meta.json"
+    without = load_dataset(spec)
+    meta.write_text('{"snippet_s": 0.32, "people": [1, 2]}')
+    data = load_dataset(spec)
+    assert data.snippet_s == 0.32
+    assert data.fingerprint != without.fingerprint
+    meta.write_text('{"people": [1, 2]}')
+    assert load_dataset(spec) == without
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", *(f'{{"snippet_s": {value}}}' for value in ("0", "-1", "NaN", "1e999", "true", '"1"'))],
+)
+def test_a_wrong_meta_json_is_named(layout: Layout, content: str) -> None:
+    spec = layout.write()
+    (layout.folder / "meta.json").write_text(content)
+    with pytest.raises(DataError, match=r"meta\.json"):
+        load_dataset(spec)
+
+
+def test_the_video_whose_width_differs_from_the_others_is_named(layout: Layout) -> None:
+    layout.save("train/r0", np.ones((5, 4), dtype=np.float32))  # the first of all
+    with pytest.raises(DataError, match="video r0 has 4 channels, not 3"):
+        load_dataset(layout.write())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "[]",
+        "null",
+        "{}",
+        '{"version": 1}',
+        '{"version": 1, "files": []}',
+        '{"version": 1, "files": {"PATH": 3}}',
+        '{"version": 1, "files": {"PATH": [1, 2]}}',
+        '{"version": 1, "files": {"PATH": [SIZE, MTIME, "x", 3, "hash"]}}',
+    ],
+)
+def test_a_damaged_list_of_verified_files_is_made_anew(layout: Layout, damage: str) -> None:
+    spec = layout.write()
+    data = load_dataset(spec)
+    (memory,) = (cache_root() / "verified").iterdir()
+    whole = memory.read_bytes()
+    path = layout.folder / "test" / "t0.npy"
+    status = path.stat()
+    filled = damage.replace("PATH", str(path)).replace("SIZE", str(status.st_size))
+    memory.write_text(filled.replace("MTIME", str(status.st_mtime_ns)))
+    assert load_dataset(spec) == data
+    assert memory.read_bytes() == whole
+
+
 def test_validation_list_of_its_own(layout: Layout) -> None:
     layout.add("validation", "v0", "run")
     data = load_dataset(layout.write())
