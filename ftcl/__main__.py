@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(train)
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     train.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="FILE",
+        help="start from this model, one of `train` or of the authors, instead of training the first stage",
+    )
+    train.add_argument(
         "--seed", type=int, default=0, help="initialisation, sampling, dropout, pairs (default 0)"
     )
 

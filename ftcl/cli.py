@@ -17,7 +17,7 @@ from ftcl.files import atomic_write
 from ftcl.recipes import RECIPES, Recipe, StageSpec
 from ftcl.recipes.config import configure, parameters, resolve_name, to_flat
 from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
-from ftcl.recipes.recipe import Config
+from ftcl.recipes.recipe import Config, SavedModel
 from ftcl.training import EpochRecord, Selection, chosen, fit
 from ftcl.training.device import choose_device
 
@@ -29,15 +29,20 @@ def train(options: argparse.Namespace) -> None:
     """Train every stage of a recipe, or continue where an earlier run stopped, and score it on test."""
     recipe = RECIPES[options.recipe]
     device = choose_device(options.device)
-    data, config = _prepare(recipe, options)
     out: Path = options.out
     _require_writable(out)
     weights: Mapping[str, Tensor] | None = None
+    own: Mapping[str, Any] = {}
+    stages = recipe.stages
+    if options.pretrained is not None:
+        weights, own = _pretrained(recipe, options.pretrained)
+        stages = stages[1:]
+    data, config = _prepare(recipe, options, own)
     epochs: dict[str, int] = {}
     print(
         f"{recipe.title}\ndata {data.spec}, seed {options.seed}, {device.type}, protocol {options.protocol}"
     )
-    for spec in recipe.stages:
+    for spec in stages:
         stage = spec.build(config, data, device, options.seed, weights)
         split = selection_split(spec, options.protocol)
         select = None if split is None else Selection(recipe.headline, recipe.metrics[recipe.headline], split)
@@ -58,6 +63,7 @@ def train(options: argparse.Namespace) -> None:
         "fold": options.fold,
         "data_seed": options.data_seed,
         "seed": options.seed,
+        "pretrained": None if options.pretrained is None else str(options.pretrained),
         "protocol": options.protocol,
         "split": "test",
         "chosen_epochs": epochs,
@@ -75,11 +81,9 @@ def evaluate(options: argparse.Namespace) -> None:
     """Score a checkpoint on a split."""
     recipe = RECIPES[options.recipe]
     device = choose_device(options.device)
-    if not options.checkpoint.is_file():
-        raise ValueError(f"there is no checkpoint {options.checkpoint}")
     if options.out is not None:
         _require_writable(options.out.resolve().parent)
-    model = recipe.read_model(options.checkpoint)
+    model = _read_model(recipe, options.checkpoint)
     data, config = _prepare(recipe, options, model.settings or {})
     if model.settings is None:
         print(f"settings: the preset {data.preset}, for {options.checkpoint} holds weights only")
@@ -98,6 +102,24 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.out is not None:
         write_detections(options.out, evaluation.detections)
         print(f"written: {options.out}")
+
+
+def _read_model(recipe: Recipe, path: Path) -> SavedModel:
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    return recipe.read_model(path)
+
+
+def _pretrained(recipe: Recipe, path: Path) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Weights that take the place of the first stage, and the settings of their network if they are known."""
+    if len(recipe.stages) == 1:
+        raise ValueError(f"--pretrained replaces the first stage, but recipe {recipe.name} has no other")
+    model = _read_model(recipe, path)
+    # Later stages share the groups of the first one, except for those of its training alone.
+    shared = {group for stage in recipe.stages[1:] for group in stage.key_groups}
+    shared &= set(recipe.stages[0].key_groups)
+    own = {name: value for name, value in (model.settings or {}).items() if name.split(".")[0] in shared}
+    return model.weights, own
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {"train": train, "evaluate": evaluate}

@@ -84,6 +84,35 @@ def test_a_folder_of_another_run_is_refused(run: Path, capsys: pytest.CaptureFix
     assert "seed was 0 and is now 1" in capsys.readouterr().err
 
 
+def test_a_pretrained_model_replaces_the_first_stage(run: Path, tmp_path: Path) -> None:
+    released = tmp_path / "released.pth"
+    torch.save({"model_state_dict": chosen(run / "pretrain.pt").weights}, released)
+    for name, pretrained in (("ours", run / "pretrain.pt"), ("theirs", released)):
+        out = tmp_path / name
+        # The network of our own checkpoint is known, that of another file is not.
+        width = [] if name == "ours" else QUICK[6:]
+        command = [*train_command(out), *QUICK[2:6], *width, "--pretrained", str(pretrained)]
+        assert main(command) == 0
+        assert not (out / "pretrain.pt").exists()
+        assert (out / "predictions.json").read_bytes() == (run / "predictions.json").read_bytes()
+        report = json.loads((out / "metrics.json").read_text())
+        assert report["pretrained"] == str(pretrained)
+        assert report["config"]["acmnet.width"] == 8
+
+
+def test_a_pretrained_model_needs_a_stage_to_train(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*train_command(out, "acmnet"), "--pretrained", str(run / "pretrain.pt")]) == 2
+    assert "recipe acmnet has no other" in capsys.readouterr().err
+    assert main([*train_command(out), "--pretrained", str(tmp_path / "none.pt")]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert main([*train_command(out), "--pretrained", str(run / "pretrain.pt"), "--set", "width=9"]) == 2
+    assert "set acmnet.width=8" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_evaluate_repeats_the_predictions_of_train(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
