@@ -37,11 +37,6 @@ class ACMNetOutput(NamedTuple):
     context_feature_BE: Tensor
     background_feature_BE: Tensor
 
-    def branch_cas(self, branch: str) -> Tensor:
-        """softmax_c(cas[t, c] * a_branch[t]), (B, T, C1); `branch` is one of `BRANCHES`."""
-        attention_BT1 = self.attention_BTK[:, :, BRANCHES.index(branch), None]
-        return torch.softmax(self.cas_BTC1 * attention_BT1, dim=2)
-
 
 class ACMNet(nn.Module):
     """e = ReLU(conv3(x)); a = softmax(conv1(e)); cas = linear(dropout(e)); one video score a branch.
