@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,9 +184,8 @@ def _number(value: Any, number_type: type) -> int | float:
 
 
 def _in_range(number: float, parameter: Parameter) -> bool:
-    # Written so that NaN is out of every range.
     return (
-        number == number
+        math.isfinite(number)
         and (parameter.low is None or number >= parameter.low)
         and (parameter.high is None or number <= parameter.high)
     )

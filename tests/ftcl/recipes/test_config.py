@@ -85,6 +85,7 @@ def test_values_and_their_texts(name: str, value: object, expected: object) -> N
         ("lambda_fsd", -0.1, "finetune.lambda_fsd = -0.1 is out of range: it takes a number of at least 0"),
         ("lambda_fsd", "much", "finetune.lambda_fsd = 'much' is not allowed"),
         ("lambda_fsd", float("nan"), "out of range"),
+        ("finetune.learning_rate", "inf", "finetune.learning_rate = 'inf' is out of range"),
         ("lambda_fsd", None, "not allowed"),
         ("lambda_fsd", True, "not allowed"),
         ("fsd_len", 2.5, "finetune.fsd_len = 2.5 is not allowed: it takes an integer of at least 1"),
