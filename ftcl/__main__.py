@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from ftcl.recipes import RECIPES
 from ftcl.recipes.protocol import PROTOCOLS
@@ -39,9 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imported late: PyTorch takes seconds to load, --help and wrong usage need not wait for it.
         from ftcl import cli
 
-        cli.COMMANDS[options.command](options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            cli.COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues after the last finished epoch", file=sys.stderr)
+        continues = "; the same command continues after the last finished epoch"
+        print(f"interrupted{continues if options.command == 'train' else ''}", file=sys.stderr)
         return 130
     except ValueError as error:
         print(f"{parser.prog} {options.command}: error: {error}", file=sys.stderr)
@@ -50,6 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{parser.prog} {options.command}: failed: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning in one line; where in the code it was raised does not help a user."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

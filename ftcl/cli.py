@@ -28,9 +28,9 @@ _NUM_LINES = 10
 def train(options: argparse.Namespace) -> None:
     """Train every stage of a recipe, or continue where an earlier run stopped, and score it on test."""
     recipe = RECIPES[options.recipe]
-    device = choose_device(options.device)
     out: Path = options.out
     _require_writable(out)
+    device = choose_device(options.device)
     weights: Mapping[str, Tensor] | None = None
     own: Mapping[str, Any] = {}
     stages = recipe.stages
@@ -80,9 +80,11 @@ def train(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Score a checkpoint on a split."""
     recipe = RECIPES[options.recipe]
-    device = choose_device(options.device)
     if options.out is not None:
+        if options.out.is_dir():
+            raise ValueError(f"--out {options.out} is a folder; name a file for the detections")
         _require_writable(options.out.resolve().parent)
+    device = choose_device(options.device)
     model = _read_model(recipe, options.checkpoint)
     data, config = _prepare(recipe, options, model.settings or {})
     if model.settings is None:

@@ -224,6 +224,51 @@ def test_output_below_a_file_is_wrong_usage(tmp_path: Path, capsys: pytest.Captu
     assert "cannot write" in capsys.readouterr().err
 
 
+def test_a_folder_cannot_hold_detections(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    assert main(evaluate_command(run / "finetune.pt", "--out", ".")) == 2
+    said = capsys.readouterr()
+    assert "is a folder" in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize(("command", "continues"), [("train", True), ("evaluate", False)])
+def test_only_training_promises_to_continue(
+    command: str,
+    continues: bool,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ftcl.cli.load_dataset", interrupt)
+    commands = {"train": train_command(tmp_path / "run"), "evaluate": evaluate_command(run / "finetune.pt")}
+    assert main(commands[command]) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("interrupted")
+    assert ("the same command continues" in error) == continues
+
+
+def test_a_warning_takes_one_line(
+    run: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(next((cache / "ftcl").glob("synthetic-*")), folder)
+    annotations = json.loads((folder / "gt.json").read_text())
+    annotations["database"]["test_00"]["annotations"][0]["segment"][1] = 1e3
+    (folder / "gt.json").write_text(json.dumps(annotations))
+    command = ["evaluate", "--recipe", "ftcl", "--data", f"acm:{folder}", "--device", "cpu"]
+    assert main([*command, "--checkpoint", str(run / "finetune.pt")]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: ") and "1 segments end after their video" in error
+    assert error.count("\n") == 1
+
+
 def test_a_checkpoint_of_another_shape_names_the_option(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
