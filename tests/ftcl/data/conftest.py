@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ftcl.data.folder import Layout
+
 
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -18,3 +20,15 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.Mo
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("shared")))
         yield patch
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Ten training and two test videos of the classes `jump` and `run`."""
+    layout = Layout(tmp_path / "data")
+    for index in range(5):
+        layout.add("train", f"r{index}", "run")
+        layout.add("train", f"j{index}", "jump", "jump")
+    layout.add("test", "t0", "run", "jump")
+    layout.add("test", "t1", "jump", num_snippets=7)
+    return layout
