@@ -11,11 +11,14 @@ from rich.table import Table
 from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import with_protocol
 from ftcl.training.device import choose_device
+from ftcl.training.stage import Stage
 from study import design
 from study.plan import Plan
 from study.pretrain import export_key
 from study.progress import show_duration
 from study.spec import Settings
+
+_LOOK_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Cost:
         )
         table.add_row(f"{self.gigabytes:.2f} GB", "of disk")
         lines = [f"one {stage.name}: {stage.epochs} epochs, {stage.seconds:.1f} s" for stage in self.stages]
-        return Group(table, f"measured here, from one epoch each; {'; '.join(lines)}")
+        return Group(table, f"measured here, from some steps of each; {'; '.join(lines)}")
 
 
 def count_trials(plan: Plan) -> design.Estimate:
@@ -91,7 +94,7 @@ def count_trials(plan: Plan) -> design.Estimate:
 
 
 def estimate_cost(plan: Plan, concurrency: int) -> Cost:
-    """Measure one epoch and one evaluation of each stage on this machine, and multiply."""
+    """Measure some steps and one evaluation of each stage on this machine, and multiply."""
     torch.set_num_threads(1)
     defaults = plan.space.defaults(plan.data.preset)
     config = with_protocol(
@@ -103,19 +106,31 @@ def estimate_cost(plan: Plan, concurrency: int) -> Cost:
     for spec in plan.recipe.stages:
         stage = spec.build(config, plan.data, choose_device(), plan.seeds.search(1)[0], weights)
         scored = "validation" if plan.data.splits["validation"] else "test"
-        stage.evaluate(scored)
-        started_s = time.perf_counter()
-        stage.train_epoch()
-        trained_s = time.perf_counter()
-        stage.evaluate(scored)
-        evaluated_s = time.perf_counter()
         weights = stage.export()
+        epoch_s = _time_epoch(stage)
+        started_s = time.perf_counter()
+        stage.evaluate(scored)
+        evaluation_s = time.perf_counter() - started_s
         evaluations = stage.epochs if spec.selects_epoch else 1
-        seconds = stage.epochs * (trained_s - started_s) + evaluations * (evaluated_s - trained_s)
+        seconds = stage.epochs * epoch_s + evaluations * evaluation_s
         # A checkpoint holds the state, the weights and, where an epoch is selected, the best weights.
         size = _size(stage.state_dict()) + (2 if spec.selects_epoch else 1) * _size(weights)
         stages.append(StageCost(spec.name, stage.epochs, seconds, size))
     return Cost(count_trials(plan), tuple(stages), concurrency)
+
+
+def _time_epoch(stage: Stage) -> float:
+    """Return the seconds of an epoch, from as many of its steps as a short look allows."""
+    num_steps, steps = stage.start_epoch()
+    next(steps)  # the first step pays for what later ones find ready
+    if num_steps == 1:
+        _, steps = stage.start_epoch()
+    started_s, taken = time.perf_counter(), 0
+    for _ in steps:
+        taken += 1
+        if time.perf_counter() - started_s > _LOOK_S:
+            break
+    return num_steps * (time.perf_counter() - started_s) / taken
 
 
 def _size(content: object) -> int:

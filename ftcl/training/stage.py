@@ -1,7 +1,7 @@
 """What the epoch loop drives: one stage of a recipe."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,14 @@ class Stage(ABC):
 
     epochs: int
     epoch: int
+
+    @abstractmethod
+    def start_epoch(self) -> tuple[int, Iterator[tuple[Tensor, ...]]]:
+        """The number of steps of a new epoch, and an iterator that trains one step each time it is asked.
+
+        It yields the step's loss terms. `train_epoch` runs it to its end; who only wants to know what a step
+        costs need not.
+        """
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Shapes: B videos, T snippets, D feature channels, C action classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -105,21 +105,29 @@ class AcmnetStage(Stage):
             ),
         )
 
-    def train_epoch(self) -> dict[str, float]:
+    def start_epoch(self) -> tuple[int, Iterator[tuple[Tensor, ...]]]:
         index_VS = self._snippets.sample(self._model.num_snippets, self._sampling)
         order_V = torch.randperm(len(self._snippets.names), generator=self._order)
-        loss_options = configured_loss(self._model, self._options.log_eps)
+        batches = order_V.split(self._options.batch_size)
+        return len(batches), (self._step(video_B, index_VS) for video_B in batches)
+
+    def _step(self, video_B: Tensor, index_VS: Tensor) -> tuple[Tensor, ...]:
+        """One update; the unweighted terms and their weighted total."""
+        x_BTD = self._snippets.batch(video_B, index_VS)
         width = self._network.snippet_cls.in_features
+        output = self._network(x_BTD, draw_masks(self._model, x_BTD, width, self._dropout))
+        loss_options = configured_loss(self._model, self._options.log_eps)
+        total, *terms = acmnet_loss(output, self._snippets.labels_VC[video_B], **loss_options)
+        self._state.optimizer.zero_grad()
+        total.backward()
+        self._state.optimizer.step()
+        return (*terms, total)
+
+    def train_epoch(self) -> dict[str, float]:
         meter = LossMeter((*AcmnetLoss._fields[1:], "total"))
-        for video_B in order_V.split(self._options.batch_size):
-            x_BTD = self._snippets.batch(video_B, index_VS)
-            labels_BC = self._snippets.labels_VC[video_B]
-            output = self._network(x_BTD, draw_masks(self._model, x_BTD, width, self._dropout))
-            total, *terms = acmnet_loss(output, labels_BC, **loss_options)
-            self._state.optimizer.zero_grad()
-            total.backward()
-            self._state.optimizer.step()
-            meter.add((*terms, total))
+        _, steps = self.start_epoch()
+        for terms in steps:
+            meter.add(terms)
         means = meter.means(self.epoch + 1)
         self.epoch += 1
         return means

@@ -4,7 +4,7 @@ Shapes: B pairs, T snippets, D feature channels, E embedding width, L candidates
 are stacked along the batch, the B first ones before the B second ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ class FtclStage(Stage):
             ),
         )
 
-    def train_epoch(self) -> dict[str, float]:
+    def start_epoch(self) -> tuple[int, Iterator[tuple[Tensor, ...]]]:
         if self._options.pair_sampling == "once":
             # Drawn from the seed each time, the pairs of the run need no place in the checkpoint.
             pairs, index_VS = self._draw(
@@ -111,14 +111,16 @@ class FtclStage(Stage):
         video_P2 = torch.cat(pairs)
         is_positive_P = torch.arange(len(video_P2)) < len(pairs.positive)
         order_P = torch.randperm(len(video_P2), generator=self._order)
+        batches = order_P.split(self._options.batch_size)
+        return len(batches), (
+            self._step(video_P2[pair_B].T.flatten(), index_VS, is_positive_P[pair_B].to(self._device))
+            for pair_B in batches
+        )
+
+    def train_epoch(self) -> dict[str, float]:
         meter = LossMeter(_TERMS)
-        for pair_B in order_P.split(self._options.batch_size):
-            video_2B = video_P2[pair_B].T.flatten()
-            terms = self._step(
-                self._snippets.batch(video_2B, index_VS),
-                self._snippets.labels_VC[video_2B],
-                is_positive_P[pair_B].to(self._device),
-            )
+        _, steps = self.start_epoch()
+        for terms in steps:
             meter.add(terms)
         means = meter.means(self.epoch + 1)
         self.epoch += 1
@@ -133,9 +135,11 @@ class FtclStage(Stage):
         )
         return pairs, self._snippets.sample(self._model.num_snippets, for_snippets)
 
-    def _step(self, x_2BTD: Tensor, labels_2BC: Tensor, is_positive_B: Tensor) -> tuple[Tensor, ...]:
+    def _step(self, video_2B: Tensor, index_VS: Tensor, is_positive_B: Tensor) -> tuple[Tensor, ...]:
         """One update; the unweighted terms in the order of `_TERMS`, 0 for a contrast of weight 0."""
         options = self._options
+        x_2BTD = self._snippets.batch(video_2B, index_VS)
+        labels_2BC = self._snippets.labels_VC[video_2B]
         masks = draw_masks(self._model, x_2BTD, self._network.snippet_cls.in_features, self._dropout)
         output: ACMNetOutput = self._network(x_2BTD, masks)
         acm, *acm_terms = acmnet_loss(output, labels_2BC, **configured_loss(self._model, options.log_eps))

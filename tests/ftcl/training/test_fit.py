@@ -1,6 +1,6 @@
 """The epoch loop: history, selection, continuation, and refusal of files that do not belong to the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ class CountingStage(Stage):
         self.epoch = 0
         self._scores = scores
         self._weight = torch.zeros(width)
+
+    def start_epoch(self) -> tuple[int, Iterator[tuple[Tensor, ...]]]:
+        return 1, iter([(torch.tensor(1.0),)])
 
     def train_epoch(self) -> dict[str, float]:
         self.epoch += 1
