@@ -17,10 +17,11 @@ from ftcl.recipes.acmnet.inference import Evaluator
 from ftcl.recipes.acmnet.weights import advise_on_shape
 from ftcl.recipes.config import to_flat
 from ftcl.recipes.recipe import Config
+from ftcl.training.network_stage import NetworkStage
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
-from ftcl.training.stage import Evaluation, Stage
-from ftcl.training.state import LossMeter, TrainingState, adam, load_weights, run_identity
+from ftcl.training.stage import Evaluation
+from ftcl.training.state import TrainingState, adam, load_weights, run_identity
 
 
 def build_network(
@@ -63,8 +64,10 @@ def configured_loss(config: AcmnetConfig, log_eps: float) -> dict[str, Any]:
     }
 
 
-class AcmnetStage(Stage):
+class AcmnetStage(NetworkStage):
     """Adam on shuffled batches of videos, snippets drawn anew every epoch."""
+
+    terms = (*AcmnetLoss._fields[1:], "total")
 
     def __init__(
         self,
@@ -123,26 +126,5 @@ class AcmnetStage(Stage):
         self._state.optimizer.step()
         return (*terms, total)
 
-    def train_epoch(self) -> dict[str, float]:
-        meter = LossMeter((*AcmnetLoss._fields[1:], "total"))
-        _, steps = self.start_epoch()
-        for terms in steps:
-            meter.add(terms)
-        means = meter.means(self.epoch + 1)
-        self.epoch += 1
-        return means
-
     def evaluate(self, split: str, *, detail_videos: Sequence[str] = ()) -> Evaluation:
         return self._evaluator.evaluate(self._network, split, epoch=self.epoch, detail_videos=detail_videos)
-
-    def export(self) -> dict[str, Tensor]:
-        return self._state.export()
-
-    def load_export(self, weights: Mapping[str, Tensor]) -> None:
-        load_weights(self._network, weights, "the exported weights")
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._state.capture(self.epoch)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch = self._state.restore(state)

@@ -5,7 +5,6 @@ are stacked along the batch, the B first ones before the B second ones.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,20 +32,21 @@ from ftcl.recipes.acmnet.weights import advise_on_shape
 from ftcl.recipes.config import to_flat
 from ftcl.recipes.ftcl.config import FinetuneConfig, check_finetune
 from ftcl.recipes.recipe import Config
+from ftcl.training.network_stage import NetworkStage
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
-from ftcl.training.stage import Evaluation, NonFiniteLoss, Stage
-from ftcl.training.state import LossMeter, TrainingState, adam, load_weights, run_identity
-
-_TERMS = (*AcmnetLoss._fields[1:], "acm", "fsd", "lcs", "total")
+from ftcl.training.stage import Evaluation, NonFiniteLoss
+from ftcl.training.state import TrainingState, adam, load_weights, run_identity
 
 
-class FtclStage(Stage):
+class FtclStage(NetworkStage):
     """Adam on shuffled batches of positive and negative pairs.
 
     Pairs, their order, snippets, dropout and shuffled candidates come from a generator each, so that runs of
     one seed with other losses see the same batches.
     """
+
+    terms = (*AcmnetLoss._fields[1:], "acm", "fsd", "lcs", "total")
 
     def __init__(
         self,
@@ -117,15 +117,6 @@ class FtclStage(Stage):
             for pair_B in batches
         )
 
-    def train_epoch(self) -> dict[str, float]:
-        meter = LossMeter(_TERMS)
-        _, steps = self.start_epoch()
-        for terms in steps:
-            meter.add(terms)
-        means = meter.means(self.epoch + 1)
-        self.epoch += 1
-        return means
-
     def _draw(self, for_pairs: torch.Generator, for_snippets: torch.Generator) -> tuple[Pairs, Tensor]:
         pairs = sample_pairs(
             self._snippets.label_sets,
@@ -136,7 +127,7 @@ class FtclStage(Stage):
         return pairs, self._snippets.sample(self._model.num_snippets, for_snippets)
 
     def _step(self, video_2B: Tensor, index_VS: Tensor, is_positive_B: Tensor) -> tuple[Tensor, ...]:
-        """One update; the unweighted terms in the order of `_TERMS`, 0 for a contrast of weight 0."""
+        """One update; the unweighted terms in the order of `terms`, 0 for a contrast of weight 0."""
         options = self._options
         x_2BTD = self._snippets.batch(video_2B, index_VS)
         labels_2BC = self._snippets.labels_VC[video_2B]
@@ -224,18 +215,6 @@ class FtclStage(Stage):
         arrays["fsd_match"], arrays["fsd_gap"] = fsd_tables(*fsd_rows)
         arrays["lcs_similarity"] = cosine_similarity(*lcs_rows)
         return {name: value[0].cpu().numpy() for name, value in arrays.items()}
-
-    def export(self) -> dict[str, Tensor]:
-        return self._state.export()
-
-    def load_export(self, weights: Mapping[str, Tensor]) -> None:
-        load_weights(self._network, weights, "the exported weights")
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._state.capture(self.epoch)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch = self._state.restore(state)
 
 
 def _fsd_candidates(
