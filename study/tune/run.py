@@ -7,7 +7,6 @@ dies, and carries their news. Its own snapshots are never used: every launch is 
 import dataclasses
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +32,9 @@ def run_agenda(
     `resources` says what a trial of each stage holds; at most `concurrency` trials run at once.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the study reports failures itself
-    folder = tempfile.mkdtemp(prefix="study-tune-")
+    # In the study's folder, where the next launch clears what a killed one has left.
+    folder = setup.out / ".tune"
+    shutil.rmtree(folder, ignore_errors=True)
     executor = _Executor(agenda, concurrency)
 
     def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
@@ -50,7 +51,7 @@ def run_agenda(
             reuse_actors=True,
         ),
         run_config=RunConfig(
-            storage_path=folder,
+            storage_path=str(folder),
             name="trials",
             stop=_AgendaStopper(executor),
             failure_config=FailureConfig(max_failures=_WORKER_DEATHS_ALLOWED),
