@@ -263,6 +263,11 @@ class Agenda:
             return True
         return False
 
+    def put_back(self, trial: int) -> None:
+        """Hand a trial out again whose worker died; it goes on from its checkpoint."""
+        if self._running.pop(trial, None) is not None and self._ledger.rows[trial].status == "running":
+            self._orphans.append(trial)
+
     def end(
         self,
         trial: int,

@@ -7,6 +7,7 @@ dies, and carries their news. Its own snapshots are never used: every launch is 
 import dataclasses
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,8 @@ def run_agenda(
             storage_path=str(folder),
             name="trials",
             stop=_AgendaStopper(executor),
-            failure_config=FailureConfig(max_failures=_WORKER_DEATHS_ALLOWED),
+            # Tune itself retries a trial only if its worker dies at the right moment; the agenda always does.
+            failure_config=FailureConfig(max_failures=0),
             verbose=0,
         ),
     )
@@ -81,6 +83,7 @@ class _Executor:
         self.agenda = agenda
         self.concurrency = concurrency
         self.running: dict[str, int] = {}  # Tune's id -> trial of the ledger
+        self.deaths: Counter[int] = Counter()  # of the workers of a trial
         self.error: StudyError | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Executor":
@@ -120,8 +123,14 @@ class _AgendaSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         trial = self._executor.running.pop(trial_id, None)
-        if trial is not None and error:
-            failure = f"its worker process died, or could not start, {_WORKER_DEATHS_ALLOWED + 1} times"
+        if trial is None or not error:
+            return
+        deaths = self._executor.deaths
+        deaths[trial] += 1
+        if deaths[trial] <= _WORKER_DEATHS_ALLOWED:
+            self._executor.agenda.put_back(trial)
+        else:
+            failure = f"its worker process died, or could not start, {deaths[trial]} times"
             self._executor.agenda.end(trial, "failed", failure=failure)
 
     def save(self, checkpoint_path: str) -> None:

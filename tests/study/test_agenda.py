@@ -250,6 +250,18 @@ def test_crashes_lose_and_repeat_nothing(
     assert essence(ledger.rows) == essence(finished(whole))
 
 
+def test_trial_of_a_dead_worker_is_handed_out_again(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    agenda, ledger = open_agenda(plan)
+    job = agenda.next_job()
+    assert job is not None
+    agenda.put_back(job.trial)
+    assert agenda.next_job() == job
+    agenda.put_back(job.trial)
+    assert PretendedWorkers(plan, 0, 2).run(agenda) and agenda.done
+    assert len(ledger.rows) == 12 + 4 + 6 + 6
+
+
 def test_finished_study_has_nothing_left(make_small_plan: MakePlan) -> None:
     plan = make_small_plan()
     rows = finished(plan)
