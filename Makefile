@@ -11,10 +11,10 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check pins clean
+.PHONY: help study test check bench-dp pins clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 study: .venv/study ## install, then run the study fsd_lcs and print its ablation table
 	@.venv/bin/python run_study.py --space fsd_lcs $(ARGS)
@@ -28,10 +28,13 @@ check: .venv/dev ## install, then check style, types and who imports whom
 	.venv/bin/mypy ftcl study analysis run_study.py
 	.venv/bin/lint-imports
 
+bench-dp: .venv/bench ## install, then time ftcl.dp beside other packages and draw the picture of the docs
+	@.venv/bin/python -m benchmarks.dp.run --plot docs/images/dp_growth.svg $(ARGS)
+
 pins: .venv/python ## renew constraints.txt
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@grep '^torch==' constraints.txt > build/pins/torch.txt
-	@build/pins/bin/python -m pip install --quiet -c build/pins/torch.txt setuptools '.[dev]'
+	@build/pins/bin/python -m pip install --quiet -c build/pins/torch.txt setuptools '.[dev,bench]'
 	@grep '^#' constraints.txt > build/pins/constraints.txt
 	@build/pins/bin/python -m pip freeze --all --exclude ftcl-study --exclude pip \
 		| sed -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton=/d' -e 's/+.*//' >> build/pins/constraints.txt
@@ -65,4 +68,9 @@ endif
 .venv/dev: .venv/study
 	@echo 'installing the tools for tests and checks: about half a minute'
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/study
+	@echo 'installing the packages that the benchmark compares with: about half a minute'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bench]'
 	@touch $@
