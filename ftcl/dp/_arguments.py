@@ -1,20 +1,19 @@
-"""Checks and conversions of arguments that every recurrence shares.
+"""Checks of arguments that every recurrence shares.
 
-Shapes, dtypes, devices and plain numbers are checked always. The contents of a tensor are checked on the CPU
-always, on another device only on request, because looking at them makes the host wait for the device.
+Shapes, dtypes, devices and plain numbers are checked when a function is called. The contents of tensors are
+looked at by `check_contents`: on the CPU always, on another device only on request, because there the host
+would have to wait.
 
 B items, N rows, M columns.
 """
 
 import math
-from collections.abc import Mapping
 from numbers import Real
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-Backend = TypeVar("Backend")
+from ftcl.dp.backends.problem import TABLE_NAMES, Problem, Recurrence
 
 _COMPUTE_DTYPE = {
     torch.float64: torch.float64,
@@ -26,12 +25,17 @@ _COMPUTE_DTYPE = {
 
 def to_compute_dtype(name: str, x: Tensor) -> Tensor:
     """A float tensor in the dtype that it is computed in; ValueError for any other kind of argument."""
+    check_float(name, x)
+    return x.to(_COMPUTE_DTYPE[x.dtype])
+
+
+def check_float(name: str, x: Tensor) -> None:
+    """ValueError unless x is a tensor of a dtype that can be computed in."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.dtype not in _COMPUTE_DTYPE:
         allowed = ", ".join(str(dtype) for dtype in _COMPUTE_DTYPE)
         raise ValueError(f"{name} has dtype {x.dtype}; convert it to one of {allowed}")
-    return x.to(_COMPUTE_DTYPE[x.dtype])
 
 
 def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
@@ -43,87 +47,160 @@ def check_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
     _check_device(name, x, other)
 
 
-def tables(
-    named_BNM: Mapping[str, Tensor], lengths_B2: Tensor | None, check: bool
-) -> tuple[list[Tensor], Tensor | None]:
-    """Tables of one shape in their compute dtype with zeros for padding, and the lengths as int64.
+def make_problem(
+    recurrence: Recurrence,
+    tables: tuple[Tensor, ...],
+    gamma: float | Tensor,
+    lengths: Tensor | None,
+    *,
+    threshold: float | Tensor = 0.0,
+    bandwidth: int | None = None,
+) -> Problem:
+    """The arguments of a call as a problem; ValueError naming the first that is malformed."""
+    names = TABLE_NAMES[recurrence]
+    first = tables[0]
+    for name, x in zip(names, tables, strict=True):
+        check_float(name, x)
+    if first.ndim != 3 or first.shape[1] < 1 or first.shape[2] < 1:
+        raise ValueError(
+            f"{names[0]} must have shape (B, N, M) with N and M at least 1, got {tuple(first.shape)}"
+        )
+    for name, x in zip(names[1:], tables[1:], strict=True):
+        if x.shape != first.shape:
+            raise ValueError(
+                f"{name} must have the shape of {names[0]}, {tuple(first.shape)}, got {tuple(x.shape)}"
+            )
+        check_same(name, x, names[0], first)
+    if lengths is not None:
+        _check_lengths(lengths, first)
+    if bandwidth is not None and (
+        isinstance(bandwidth, bool) or not isinstance(bandwidth, int) or bandwidth < 0
+    ):
+        raise ValueError(f"bandwidth must be an integer of at least 0, or None, got {bandwidth!r}")
+    return Problem(
+        recurrence,
+        tables,
+        _number_or_tensor("gamma", gamma, first),
+        _number_or_tensor("threshold", threshold, first),
+        lengths,
+        bandwidth,
+    )
+
+
+def check_contents(problem: Problem, *, tables: bool = True) -> None:
+    """ValueError naming the tensor that holds a value out of its range; `tables`: look at the tables too."""
+    first = problem.tables[0]
+    if problem.lengths is not None:
+        for column, limit in enumerate(first.shape[1:]):
+            length_B = problem.lengths[:, column]
+            bad = ((length_B < 1) | (length_B > limit)).nonzero()
+            if len(bad):
+                item = int(bad[0, 0])
+                raise ValueError(
+                    f"lengths[{item}, {column}] must be in [1, {limit}], got {int(length_B[item])}"
+                )
+    for name, value in (("gamma", problem.gamma), ("threshold", problem.threshold)):
+        if isinstance(value, Tensor):
+            smallest, largest, hint = _bounds(name, first)
+            # Compared in the dtype of the table: in a narrower one the bounds themselves may round to 0.
+            wide = value.to(_COMPUTE_DTYPE[first.dtype])
+            if not ((wide >= smallest) & (wide <= largest)).all():
+                raise ValueError(f"{name} must be {hint}, got {value.tolist()}")
+    if tables:
+        for name, x in zip(TABLE_NAMES[problem.recurrence], problem.tables, strict=True):
+            # A sum is one cheap pass, and finite only if every cell is; if it is not, look closely.
+            if not x.sum().isfinite() and not without_padding(x, problem.lengths).isfinite().all():
+                raise not_finite(name)
+
+
+def not_finite(name: str) -> ValueError:
+    """The error for a table with a cell that is no number."""
+    return ValueError(f"{name} must be finite within lengths, but holds NaN or infinity")
+
+
+def compute_tables(problem: Problem) -> list[Tensor]:
+    """The tables in their compute dtype, with zeros for padding.
 
     Zeros, since a NaN in the padding would survive the multiplication with a zero adjoint.
     """
-    (first_name, first), *others = named_BNM.items()
-    tables_BNM = [to_compute_dtype(name, x) for name, x in named_BNM.items()]
-    if first.ndim != 3 or first.shape[1] < 1 or first.shape[2] < 1:
-        raise ValueError(
-            f"{first_name} must have shape (B, N, M) with N and M at least 1, got {tuple(first.shape)}"
-        )
-    for name, x in others:
-        if x.shape != first.shape:
-            raise ValueError(
-                f"{name} must have the shape of {first_name}, {tuple(first.shape)}, got {tuple(x.shape)}"
-            )
-        check_same(name, x, first_name, first)
-    if lengths_B2 is not None:
-        lengths_B2 = _lengths(lengths_B2, first, check)
-        padding_BNM = _padding(lengths_B2, first.shape)
-        tables_BNM = [x.masked_fill(padding_BNM, 0.0) for x in tables_BNM]
-    if _looks_at_values(first, check):
-        for name, x in zip(named_BNM, tables_BNM, strict=True):
-            if not torch.isfinite(x).all():
-                raise ValueError(f"{name} must be finite within lengths, but holds NaN or infinity")
-    return tables_BNM, lengths_B2
+    return [without_padding(x.to(_COMPUTE_DTYPE[x.dtype]), problem.lengths) for x in problem.tables]
 
 
-def gamma_per_item(gamma: float | Tensor, table_BNM: Tensor, check: bool) -> Tensor | None:
-    """Temperatures γ of shape (B,), or None for the number 0, which asks for the hard maximum.
+def without_padding(x_BNM: Tensor, lengths_B2: Tensor | None) -> Tensor:
+    """The table with zeros beyond lengths."""
+    if lengths_B2 is None:
+        return x_BNM
+    row_N, column_M = (torch.arange(n, device=lengths_B2.device) for n in x_BNM.shape[1:])
+    past_rows_BN = row_N >= lengths_B2[:, :1]
+    past_columns_BM = column_M >= lengths_B2[:, 1:]
+    return x_BNM.masked_fill(past_rows_BN[:, :, None] | past_columns_BM[:, None, :], 0.0)
+
+
+def per_item(value: float | Tensor, like: Tensor) -> Tensor:
+    """A number or a tensor () or (B,) as a tensor (B,) of the dtype of another with B items."""
+    batch = like.shape[0]
+    if isinstance(value, Tensor):
+        return value.to(like.dtype).expand(batch)
+    return like.new_full((batch,), value)
+
+
+def temperature(problem: Problem) -> Tensor | None:
+    """γ of each item, (B,), in the compute dtype; None for the number 0."""
+    if problem.is_hard:
+        return None
+    first = problem.tables[0]
+    return per_item(problem.gamma, first.new_empty(first.shape[0], dtype=_COMPUTE_DTYPE[first.dtype]))
+
+
+def is_outside_band(problem: Problem) -> Tensor:
+    """Which cells lie outside the Sakoe-Chiba band, (B, N, M) or (1, N, M).
+
+    The band follows the diagonal of each item's own lengths. Multiplied out, so that no quotient is rounded.
+    """
+    first = problem.tables[0]
+    _, num_rows, num_columns = first.shape
+    lengths = problem.lengths
+    if lengths is None:
+        lengths = torch.tensor([[num_rows, num_columns]], device=first.device)
+    row_span_B11, column_span_B11 = (lengths.long() - 1)[:, :, None, None].unbind(1)
+    row_N1 = torch.arange(num_rows, device=first.device)[:, None]
+    column_M = torch.arange(num_columns, device=first.device)
+    row_span_B11 = row_span_B11.clamp(min=1)
+    assert problem.bandwidth is not None
+    return (row_N1 * column_span_B11 - column_M * row_span_B11).abs() > problem.bandwidth * row_span_B11
+
+
+def _number_or_tensor(name: str, value: float | Tensor, table_BNM: Tensor) -> float | Tensor:
+    if isinstance(value, Tensor):
+        if not value.is_floating_point():
+            raise ValueError(f"{name} has dtype {value.dtype}; convert it to a float dtype")
+        batch = table_BNM.shape[0]
+        if value.shape not in ((), (batch,)):
+            raise ValueError(f"{name} must have shape () or ({batch},), got {tuple(value.shape)}")
+        _check_device(name, value, table_BNM)
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number or a tensor, got {value!r}")
+    smallest, largest, hint = _bounds(name, table_BNM)
+    if not (smallest <= value <= largest or (name == "gamma" and value == 0)):
+        raise ValueError(f"{name} must be {hint}, got {value!r}")
+    return float(value)
+
+
+def _bounds(name: str, table_BNM: Tensor) -> tuple[float, float, str]:
+    """Least and greatest value of a parameter, and what to tell about them.
 
     A γ so small that scores divided by it may overflow is refused like a negative one.
     """
-    if isinstance(gamma, Real) and not isinstance(gamma, bool) and gamma == 0:
-        return None
-    smallest = math.sqrt(torch.finfo(table_BNM.dtype).tiny)
-    hint = f"finite and at least {smallest:.1e}, or the number 0 for the hard maximum"
-    return _per_item("gamma", gamma, table_BNM, check, smallest, hint)
+    limits = torch.finfo(_COMPUTE_DTYPE[table_BNM.dtype])
+    if name == "threshold":
+        return limits.min, limits.max, "finite"
+    smallest = math.sqrt(limits.tiny)
+    return smallest, limits.max, f"finite and at least {smallest:.1e}, or the number 0 for the hard maximum"
 
 
-def threshold_per_item(threshold: float | Tensor, table_BNM: Tensor, check: bool) -> Tensor:
-    """Thresholds of shape (B,); no gradient goes to them."""
-    smallest = torch.finfo(table_BNM.dtype).min
-    return _per_item("threshold", threshold, table_BNM, check, smallest, "finite").detach()
-
-
-def choose_backend(backends: Mapping[str, Backend], backend: str | None) -> Backend:
-    """The named implementation, or the default one for None."""
-    name = "torch" if backend is None else backend
-    if name not in backends:
-        raise ValueError(f"backend must be one of {', '.join(sorted(backends))}, got {backend!r}")
-    return backends[name]
-
-
-def _per_item(
-    name: str, value: float | Tensor, table_BNM: Tensor, check: bool, smallest: float, hint: str
-) -> Tensor:
+def _check_lengths(lengths_B2: Tensor, table_BNM: Tensor) -> None:
     batch = table_BNM.shape[0]
-    largest = torch.finfo(table_BNM.dtype).max
-    if not isinstance(value, Tensor):
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"{name} must be a number or a tensor, got {value!r}")
-        if not smallest <= value <= largest:
-            raise ValueError(f"{name} must be {hint}, got {value!r}")
-        return table_BNM.new_full((batch,), float(value))
-    if not value.is_floating_point():
-        raise ValueError(f"{name} has dtype {value.dtype}; convert it to a float dtype")
-    if value.shape not in ((), (batch,)):
-        raise ValueError(f"{name} must have shape () or ({batch},), got {tuple(value.shape)}")
-    _check_device(name, value, table_BNM)
-    # Compared in the dtype of the table: in a narrower one the bounds themselves may round to 0 or infinity.
-    value = value.to(table_BNM.dtype)
-    if _looks_at_values(table_BNM, check) and not ((value >= smallest) & (value <= largest)).all():
-        raise ValueError(f"{name} must be {hint}, got {value.tolist()}")
-    return value.expand(batch)
-
-
-def _lengths(lengths_B2: Tensor, table_BNM: Tensor, check: bool) -> Tensor:
-    batch, num_rows, num_columns = table_BNM.shape
     if not isinstance(lengths_B2, Tensor):
         raise ValueError(f"lengths must be an integer tensor, got {type(lengths_B2).__name__}")
     if lengths_B2.dtype not in (torch.int16, torch.int32, torch.int64):
@@ -131,31 +208,8 @@ def _lengths(lengths_B2: Tensor, table_BNM: Tensor, check: bool) -> Tensor:
     if lengths_B2.shape != (batch, 2):
         raise ValueError(f"lengths must have shape ({batch}, 2), got {tuple(lengths_B2.shape)}")
     _check_device("lengths", lengths_B2, table_BNM)
-    if _looks_at_values(table_BNM, check):
-        for column, limit in enumerate((num_rows, num_columns)):
-            length_B = lengths_B2[:, column]
-            bad = ((length_B < 1) | (length_B > limit)).nonzero()
-            if len(bad):
-                item = int(bad[0, 0])
-                raise ValueError(
-                    f"lengths[{item}, {column}] must be in [1, {limit}], got {int(length_B[item])}"
-                )
-    return lengths_B2.long()
-
-
-def _padding(lengths_B2: Tensor, shape: torch.Size) -> Tensor:
-    _, num_rows, num_columns = shape
-    row_N = torch.arange(num_rows, device=lengths_B2.device)
-    column_M = torch.arange(num_columns, device=lengths_B2.device)
-    past_rows_BN = row_N >= lengths_B2[:, :1]
-    past_columns_BM = column_M >= lengths_B2[:, 1:]
-    return past_rows_BN[:, :, None] | past_columns_BM[:, None, :]
 
 
 def _check_device(name: str, x: Tensor, other: Tensor) -> None:
     if x.device != other.device:
         raise ValueError(f"{name} is on {x.device} but must be on {other.device}; move it there")
-
-
-def _looks_at_values(x: Tensor, check: bool) -> bool:
-    return check or x.device.type == "cpu"

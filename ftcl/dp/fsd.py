@@ -1,18 +1,11 @@
-"""Fine-grained sequence distance (FSD): the best-scoring alignment of two sequences with matches and gaps.
+"""Fine-grained sequence distance (FSD): the best-scoring alignment of two sequences with matches and gaps."""
 
-B items, N rows, M columns, K diagonals and L lanes (see _diagonals).
-"""
-
-from collections.abc import Callable
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from ftcl.dp import _arguments
-from ftcl.dp._diagonals import Diagonals, first_derivative_only
-from ftcl.dp._reference import end_of_table, zero_table
-from ftcl.dp._smooth_max import pairwise_max, smooth_max, transition_weights
+from ftcl.dp._arguments import compute_tables, make_problem, temperature
+from ftcl.dp._differentiable import evaluate
+from ftcl.dp._reference import bordered_table, end_of_table, smooth_max
+from ftcl.dp.backends.problem import Problem
 
 
 def fsd(
@@ -22,6 +15,7 @@ def fsd(
     lengths: Tensor | None = None,
     *,
     backend: str | None = None,
+    recompute: bool = False,
     check: bool = False,
 ) -> Tensor:
     """Score of the best alignment under a match and a gap similarity, one value per item.
@@ -34,80 +28,28 @@ def fsd(
     a gradient. The number 0 takes the plain maximum, whose ties go to the diagonal, then up, then left; a
     tensor must be positive.
     `lengths`: (B, 2) integers, rows and columns of each item; None for all. What lies beyond has no effect.
-    `backend`: "torch" (default; first derivatives only) or "reference" (plain loops, any derivative).
+    `backend`: one of `ftcl.dp.available_backends(device)`, by default the first; all agree. Only "reference"
+    (plain loops) can be differentiated twice.
+    `recompute`: keep nothing but the inputs for the backward pass, which then fills the tables again; without
+    it, 8 bytes a cell.
     `check`: look at the contents of tensors on a device too; on the CPU that is always done.
     Raises ValueError naming the argument that is malformed.
 
     Source: Gao, Chen and Xu, "Fine-grained Temporal Contrastive Learning for Weakly-supervised Temporal
     Action Localization", CVPR 2022, arXiv:2203.16800.
     """
-    compute = _arguments.choose_backend(BACKENDS, backend)
-    named = {"match_BNM": match_BNM, "gap_BNM": gap_BNM}
-    (match_BNM, gap_BNM), lengths_B2 = _arguments.tables(named, lengths, check)
-    gamma_B = _arguments.gamma_per_item(gamma, match_BNM, check)
-    return compute(match_BNM, gap_BNM, gamma_B, lengths_B2)
+    problem = make_problem("fsd", (match_BNM, gap_BNM), gamma, lengths)
+    return evaluate(problem, _reference, backend=backend, recompute=recompute, check=check)
 
 
-def _reference(
-    match_BNM: Tensor, gap_BNM: Tensor, gamma_B: Tensor | None, lengths_B2: Tensor | None
-) -> Tensor:
+def _reference(problem: Problem) -> Tensor:
+    match_BNM, gap_BNM = compute_tables(problem)
+    gamma_B = temperature(problem)
     _, num_rows, num_columns = match_BNM.shape
-    table = zero_table(match_BNM)
+    table = bordered_table(match_BNM, border=0.0, corner=0.0)
     for i in range(1, num_rows + 1):
         for j in range(1, num_columns + 1):
             gap_B = gap_BNM[:, i - 1, j - 1]
             candidates = (table[i - 1][j - 1], gap_B + table[i - 1][j], gap_B + table[i][j - 1])
             table[i][j] = match_BNM[:, i - 1, j - 1] + smooth_max(candidates, gamma_B)
-    return end_of_table(table, lengths_B2)
-
-
-def _torch(match_BNM: Tensor, gap_BNM: Tensor, gamma_B: Tensor | None, lengths_B2: Tensor | None) -> Tensor:
-    return _Fsd.apply(match_BNM, gap_BNM, gamma_B, lengths_B2)
-
-
-class _Fsd(torch.autograd.Function):
-    """The table in units of γ, one diagonal at a time; the gradient by the adjoint recursion."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, match_BNM: Tensor, gap_BNM: Tensor, gamma_B: Tensor | None, lengths_B2: Tensor | None
-    ) -> Tensor:
-        layout = Diagonals(*match_BNM.shape[1:])
-        scale_B11 = 1.0 if gamma_B is None else gamma_B[:, None, None]
-        match_KLB = layout.from_cells(match_BNM / scale_B11, outside=0.0)
-        # A place outside the table copies its diagonal predecessor, so that the border stays zero.
-        gap_KLB = layout.from_cells(gap_BNM / scale_B11, outside=-torch.inf)
-        largest = pairwise_max(hard=gamma_B is None)
-        bordered = layout.bordered(match_BNM)
-        views = layout.neighbours(bordered)
-        steps = zip(*(x.unbind() for x in (*views, match_KLB, gap_KLB)), strict=True)
-        for cell, diagonal, up, left, match, gap in steps:
-            torch.add(match, largest(diagonal, largest(up, left).add_(gap)), out=cell)
-        end = layout.end(lengths_B2)
-        ctx.layout, ctx.end = layout, end
-        ctx.save_for_backward(match_BNM, gap_BNM, gamma_B, gap_KLB, bordered)
-        value_B = bordered[end]
-        return value_B.clone() if gamma_B is None else value_B * gamma_B
-
-    @staticmethod
-    @first_derivative_only
-    def backward(ctx: Any, grad_value_B: Tensor) -> tuple[Tensor | None, ...]:
-        _, _, gamma_B, gap_KLB, bordered = ctx.saved_tensors
-        layout: Diagonals = ctx.layout
-        # Made again from the candidates of the forward pass, the weights are normalised, as exp(candidate −
-        # cell) would not be, and one table is kept between the passes instead of three.
-        views = layout.neighbours(bordered)
-        candidates = (views.diagonal, gap_KLB + views.up, gap_KLB + views.left)
-        weights = transition_weights(candidates, hard=gamma_B is None)
-        adjoint_KLB = layout.adjoint(bordered, grad_value_B, ctx.end, weights)
-        grad_match_BNM = layout.cells(adjoint_KLB).contiguous()
-        grad_gap_BNM = grad_match_BNM * (1.0 - layout.cells(weights[0]))
-        grad_gamma_B = None
-        if ctx.needs_input_grad[2]:
-            entropy_BNM = layout.cells(torch.special.entr(weights).sum(dim=0))
-            grad_gamma_B = (grad_match_BNM * entropy_BNM).sum(dim=(1, 2))
-        return grad_match_BNM, grad_gap_BNM, grad_gamma_B, None
-
-
-Backend = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
-BACKENDS: dict[str, Backend] = {"reference": _reference, "torch": _torch}
+    return end_of_table(table, problem.lengths)

@@ -1,18 +1,12 @@
-"""Longest common subsequence (LCS) of two sequences under a similarity threshold.
-
-B items, N rows, M columns, K diagonals and L lanes (see _diagonals).
-"""
-
-from collections.abc import Callable
-from typing import Any
+"""Longest common subsequence (LCS) of two sequences under a similarity threshold."""
 
 import torch
 from torch import Tensor
 
-from ftcl.dp import _arguments
-from ftcl.dp._diagonals import Diagonals, first_derivative_only
-from ftcl.dp._reference import end_of_table, zero_table
-from ftcl.dp._smooth_max import pairwise_max, smooth_max, transition_weights
+from ftcl.dp._arguments import compute_tables, make_problem, per_item, temperature
+from ftcl.dp._differentiable import evaluate
+from ftcl.dp._reference import bordered_table, end_of_table, smooth_max
+from ftcl.dp.backends.problem import Problem
 
 
 def lcs(
@@ -22,6 +16,7 @@ def lcs(
     *,
     gamma: float | Tensor = 0.0,
     backend: str | None = None,
+    recompute: bool = False,
     check: bool = False,
 ) -> Tensor:
     """Summed similarity of the common subsequence of two sequences, one value per item.
@@ -36,86 +31,30 @@ def lcs(
     `lengths`: (B, 2) integers, rows and columns of each item; None for all. What lies beyond has no effect.
     `gamma`: smooth-max temperature γ in units of the similarity; a number, or a tensor () or (B,) that gets a
     gradient. The number 0 takes the plain maximum; a tensor must be positive.
-    `backend`: "torch" (default; first derivatives only) or "reference" (plain loops, any derivative).
+    `backend`: one of `ftcl.dp.available_backends(device)`, by default the first; all agree. Only "reference"
+    (plain loops) can be differentiated twice.
+    `recompute`: keep nothing but the inputs for the backward pass, which then fills the tables again; without
+    it, 4 bytes a cell.
     `check`: look at the contents of tensors on a device too; on the CPU that is always done.
     Raises ValueError naming the argument that is malformed.
 
     Source: Gao, Chen and Xu, "Fine-grained Temporal Contrastive Learning for Weakly-supervised Temporal
     Action Localization", CVPR 2022, arXiv:2203.16800; the smooth else-branch is this project's definition.
     """
-    compute = _arguments.choose_backend(BACKENDS, backend)
-    (similarity_BNM,), lengths_B2 = _arguments.tables({"similarity_BNM": similarity_BNM}, lengths, check)
-    threshold_B = _arguments.threshold_per_item(threshold, similarity_BNM, check)
-    gamma_B = _arguments.gamma_per_item(gamma, similarity_BNM, check)
-    return compute(similarity_BNM, threshold_B, gamma_B, lengths_B2)
+    problem = make_problem("lcs", (similarity_BNM,), gamma, lengths, threshold=threshold)
+    return evaluate(problem, _reference, backend=backend, recompute=recompute, check=check)
 
 
-def _reference(
-    similarity_BNM: Tensor, threshold_B: Tensor, gamma_B: Tensor | None, lengths_B2: Tensor | None
-) -> Tensor:
+def _reference(problem: Problem) -> Tensor:
+    (similarity_BNM,) = compute_tables(problem)
+    gamma_B = temperature(problem)
+    threshold_B = per_item(problem.threshold, similarity_BNM)
     _, num_rows, num_columns = similarity_BNM.shape
-    table = zero_table(similarity_BNM)
+    table = bordered_table(similarity_BNM, border=0.0, corner=0.0)
     for i in range(1, num_rows + 1):
         for j in range(1, num_columns + 1):
             similarity_B = similarity_BNM[:, i - 1, j - 1]
             matched_B = table[i - 1][j - 1] + similarity_B
             skipped_B = smooth_max((table[i - 1][j], table[i][j - 1]), gamma_B)
             table[i][j] = torch.where(similarity_B > threshold_B, matched_B, skipped_B)
-    return end_of_table(table, lengths_B2)
-
-
-def _torch(
-    similarity_BNM: Tensor, threshold_B: Tensor, gamma_B: Tensor | None, lengths_B2: Tensor | None
-) -> Tensor:
-    return _Lcs.apply(similarity_BNM, threshold_B, gamma_B, lengths_B2)
-
-
-class _Lcs(torch.autograd.Function):
-    """The table in units of γ, one diagonal at a time; the gradient by the adjoint recursion."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        similarity_BNM: Tensor,
-        threshold_B: Tensor,
-        gamma_B: Tensor | None,
-        lengths_B2: Tensor | None,
-    ) -> Tensor:
-        layout = Diagonals(*similarity_BNM.shape[1:])
-        is_match_BNM = similarity_BNM > threshold_B[:, None, None]
-        scale_B11 = 1.0 if gamma_B is None else gamma_B[:, None, None]
-        similarity_KLB = layout.from_cells(similarity_BNM / scale_B11, outside=0.0)
-        # A place outside the table copies its diagonal predecessor, so that the border stays zero.
-        is_match_KLB = layout.from_cells(is_match_BNM, outside=True)
-        largest = pairwise_max(hard=gamma_B is None)
-        bordered = layout.bordered(similarity_BNM)
-        views = layout.neighbours(bordered)
-        steps = zip(*(x.unbind() for x in (*views, similarity_KLB, is_match_KLB)), strict=True)
-        for cell, diagonal, up, left, similarity, is_match in steps:
-            torch.where(is_match, diagonal + similarity, largest(up, left), out=cell)
-        end = layout.end(lengths_B2)
-        ctx.layout, ctx.end = layout, end
-        ctx.save_for_backward(similarity_BNM, gamma_B, is_match_KLB, bordered)
-        value_B = bordered[end]
-        return value_B.clone() if gamma_B is None else value_B * gamma_B
-
-    @staticmethod
-    @first_derivative_only
-    def backward(ctx: Any, grad_value_B: Tensor) -> tuple[Tensor | None, ...]:
-        _, gamma_B, is_match_KLB, bordered = ctx.saved_tensors
-        layout: Diagonals = ctx.layout
-        views = layout.neighbours(bordered)
-        skip_weights = transition_weights((views.up, views.left), hard=gamma_B is None)
-        skip_weights = skip_weights.masked_fill_(is_match_KLB, 0.0)
-        weights = (is_match_KLB.to(bordered.dtype), *skip_weights)
-        adjoint_KLB = layout.adjoint(bordered, grad_value_B, ctx.end, weights)
-        grad_similarity_BNM = layout.cells(adjoint_KLB) * layout.cells(is_match_KLB)
-        grad_gamma_B = None
-        if ctx.needs_input_grad[2]:
-            entropy_KLB = torch.special.entr(skip_weights).sum(dim=0)
-            grad_gamma_B = (layout.cells(adjoint_KLB) * layout.cells(entropy_KLB)).sum(dim=(1, 2))
-        return grad_similarity_BNM, None, grad_gamma_B, None
-
-
-Backend = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
-BACKENDS: dict[str, Backend] = {"reference": _reference, "torch": _torch}
+    return end_of_table(table, problem.lengths)

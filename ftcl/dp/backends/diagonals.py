@@ -7,10 +7,9 @@ table has two more diagonals and one more lane in front, for row 0 and column 0 
 B items, N rows, M columns, K = N + M − 1 diagonals, L = min(N, M) lanes.
 """
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,20 +67,19 @@ class Diagonals:
         """Index of the last cell of each item in a bordered table."""
         if lengths_B2 is None:
             return (self.num_rows + self.num_columns, self.num_lanes)
+        lengths_B2 = lengths_B2.long()
         lane_B = lengths_B2[:, 0 if self._rows_on_lanes else 1]
         return (lengths_B2.sum(dim=1), lane_B, torch.arange(len(lane_B), device=lane_B.device))
 
-    def adjoint(
-        self, bordered: Tensor, seed_B: Tensor, end: tuple[int | Tensor, ...], weights: Iterable[Tensor]
-    ) -> Tensor:
-        """Derivative E of the values, weighted by the seeds, to every cell, as an interior table.
+    def adjoint(self, bordered: Tensor, end: tuple[int | Tensor, ...], weights: Iterable[Tensor]) -> Tensor:
+        """Derivative E of each item's last cell to every cell, as an interior table.
 
-        E[i,j] = [end]·seed + E[i,j+1]·w_left[i,j+1] + E[i+1,j]·w_up[i+1,j] + E[i+1,j+1]·w_diagonal[i+1,j+1],
+        E[i,j] = [end] + E[i,j+1]·w_left[i,j+1] + E[i+1,j]·w_up[i+1,j] + E[i+1,j+1]·w_diagonal[i+1,j+1],
         with `weights` in the order diagonal, up, left, each (K, L, B). What leaves the cells never comes
         back, for predecessors lie up and left only.
         """
         adjoint = torch.zeros_like(bordered)
-        adjoint[end] = seed_B
+        adjoint[end] = 1.0
         views = self.neighbours(adjoint)
         # One unbind makes all the views of a loop; indexing in the loop would cost more than the arithmetic.
         steps = zip(*(x.unbind() for x in (*views, *weights)), strict=True)
@@ -94,34 +92,3 @@ class Diagonals:
     @property
     def _rows_on_lanes(self) -> bool:
         return self.num_rows <= self.num_columns
-
-
-def first_derivative_only(
-    backward: Callable[[Any, Tensor], tuple[Tensor | None, ...]],
-) -> Callable[[Any, Tensor], tuple[Tensor | None, ...]]:
-    """Decorate a closed-form `backward` so that differentiating its result raises.
-
-    The decorated function must have saved its differentiable inputs. `once_differentiable` of torch is not
-    enough: it lets a second derivative pass as zero when the incoming gradient is a constant.
-    """
-
-    @functools.wraps(backward)
-    def wrapper(ctx: Any, grad_value_B: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.no_grad():
-            gradients = backward(ctx, grad_value_B)
-        if not torch.is_grad_enabled():
-            return gradients
-        causes = [x for x in (grad_value_B, *ctx.saved_tensors) if x is not None and x.requires_grad]
-        return tuple(None if x is None else _NoSecondDerivative.apply(x, *causes) for x in gradients)
-
-    return wrapper
-
-
-class _NoSecondDerivative(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *causes: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError("the torch backend has no second derivative; pass backend='reference'")
