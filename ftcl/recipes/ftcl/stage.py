@@ -16,11 +16,10 @@ from ftcl.dp import cosine_similarity
 from ftcl.losses import (
     AcmnetLoss,
     acmnet_loss,
+    fsd_contrast,
     fsd_tables,
-    fsd_values,
     gather_rows,
-    lcs_values,
-    pair_contrast,
+    lcs_contrast,
     rank_by_attention,
     select_candidates,
 )
@@ -162,27 +161,21 @@ class FtclStage(NetworkStage):
         chosen_2BL = torch.cat((action_2BL[:num_pairs], second_BL))
         assert self._network.feature_trans is not None
         compared_2BLF = self._network.feature_trans(gather_rows(embedding_2BTE, chosen_2BL))
-        value_B = fsd_values(
-            compared_2BLF[:num_pairs],
-            compared_2BLF[num_pairs:],
-            gamma=options.fsd_gamma,
-            alignment=options.alignment,
+        return fsd_contrast(
+            compared_2BLF, is_positive_B, gamma=options.fsd_gamma, alignment=options.alignment
         )
-        return pair_contrast(value_B, is_positive_B)
 
     def _lcs_loss(self, embedding_2BTE: Tensor, ranking_2BT: Tensor, is_positive_B: Tensor) -> Tensor:
         options = self._options
         chosen_2BL = select_candidates(ranking_2BT, 0, options.lcs_len, shuffle=self._shuffle())
-        candidates_2BLE = gather_rows(embedding_2BTE, chosen_2BL)
-        num_pairs = len(is_positive_B)
-        value_B = lcs_values(
-            candidates_2BLE[:num_pairs],
-            candidates_2BLE[num_pairs:],
+        return lcs_contrast(
+            embedding_2BTE,
+            chosen_2BL,
+            is_positive_B,
             threshold=options.lcs_tau,
             gamma=options.lcs_gamma,
             alignment=options.alignment,
         )
-        return pair_contrast(value_B, is_positive_B)
 
     def _shuffle(self) -> torch.Generator | None:
         return self._shuffling if self._options.candidate_order == "shuffled" else None
