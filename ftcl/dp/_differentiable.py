@@ -30,16 +30,29 @@ def evaluate(
         if check or problem.tables[0].device.type == "cpu":
             _check_contents_if_visible(problem)
         return reference(problem)
-    return _evaluate_in_graph(
+    return _evaluate_in_graph(*_arguments(problem), backend, recompute, check, Wants.VALUE)[0]
+
+
+def evaluate_with_adjoint(problem: Problem, *, backend: str | None, check: bool) -> tuple[Tensor, Tensor]:
+    """Value of every item, (B,), and its derivative to each cell of its first table, (B, N, M).
+
+    The value can be differentiated, the derivative cannot. ValueError for the reference, which has no such
+    derivative at hand.
+    """
+    if backend == "reference":
+        raise ValueError("backend 'reference' computes values only; name another backend, or None")
+    outputs = _evaluate_in_graph(*_arguments(problem), backend, False, check, Wants.TABLE_GRADIENTS)
+    return outputs[0], outputs[1]
+
+
+def _arguments(problem: Problem) -> tuple[Any, ...]:
+    return (
         problem.tables,
         problem.gamma,
         problem.threshold,
         problem.lengths,
         problem.recurrence,
         problem.bandwidth,
-        backend,
-        recompute,
-        check,
     )
 
 
@@ -56,7 +69,8 @@ def _evaluate_in_graph(
     backend: str | None,
     recompute: bool,
     check: bool,
-) -> Tensor:
+    wants: Wants,
+) -> tuple[Tensor, ...]:
     call = _Call(
         recurrence,
         0.0 if isinstance(gamma, Tensor) else gamma,
@@ -65,9 +79,10 @@ def _evaluate_in_graph(
         choose_backend(backend, tables[0].device),
         recompute,
         check,
+        wants,
     )
     parameters = [x if isinstance(x, Tensor) else None for x in (gamma, threshold)]
-    return _apply(call, *parameters, lengths, *tables)[0]
+    return _apply(call, *parameters, lengths, *tables)
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ class _Call:
     backend: str
     recompute: bool
     check: bool
-    wants: Wants = Wants.VALUE
+    wants: Wants
 
 
 def _apply(call: _Call, gamma: Tensor | None, threshold: Tensor | None, *others: Tensor | None) -> Any:

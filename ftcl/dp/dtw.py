@@ -5,6 +5,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from ftcl.dp._arguments import make_problem
+from ftcl.dp._differentiable import evaluate_with_adjoint
 from ftcl.dp.soft_dtw import soft_dtw
 
 
@@ -48,7 +50,7 @@ def dtw(
     `lengths`: (B, 2) integers, rows and columns of each item; None for all. What lies beyond has no effect.
     `return_path`: return (value_B, path_BK2) too: the row and column, from 0, of the K = N + M − 1 steps at
     most, in order, −1 behind the last one. It stays on the device of the cost.
-    `backend`, `check`: as for `soft_dtw`.
+    `backend`, `check`: as for `soft_dtw`; "reference" returns no path.
     Raises ValueError naming the argument that is malformed.
 
     Source: Sakoe and Chiba, "Dynamic programming algorithm optimization for spoken word recognition", IEEE
@@ -56,12 +58,9 @@ def dtw(
     """
     if not return_path:
         return soft_dtw(cost_BNM, 0, lengths, backend=backend, check=check)
-    value_B = soft_dtw(cost_BNM, 0, lengths, backend=backend, check=check)
-    with torch.enable_grad():
-        aside = cost_BNM.detach().requires_grad_()
-        best = soft_dtw(aside, 0, lengths, backend=backend, check=check)
-        (on_path_BNM,) = torch.autograd.grad(best.sum(), aside)
-    return value_B, _steps(on_path_BNM != 0)
+    problem = make_problem("soft_dtw", (cost_BNM,), 0, lengths)
+    value_B, adjoint_BNM = evaluate_with_adjoint(problem, backend=backend, check=check)
+    return value_B, _steps(adjoint_BNM != 0)
 
 
 def _steps(on_path_BNM: Tensor) -> Tensor:
@@ -73,9 +72,8 @@ def _steps(on_path_BNM: Tensor) -> Tensor:
     # Cells off the path all go to one slot behind, which is then cut off.
     slot_BNM = torch.where(on_path_BNM, row_N1 + column_M, num_diagonals)
     cell_NM = row_N1 * num_columns + column_M
-    cell_BK = cell_NM.new_full((batch, num_diagonals + 1), -1)
-    cell_BK.scatter_(1, slot_BNM.flatten(1), cell_NM.expand_as(slot_BNM).flatten(1))
-    cell_BK = cell_BK[:, :-1]
+    nowhere_BK = cell_NM.new_full((batch, num_diagonals + 1), -1)
+    cell_BK = nowhere_BK.scatter(1, slot_BNM.flatten(1), cell_NM.expand_as(slot_BNM).flatten(1))[:, :-1]
     # A diagonal step skips an anti-diagonal; a stable sort closes the holes.
     order_BK = (cell_BK < 0).to(torch.uint8).argsort(dim=1, stable=True)
     cell_BK = cell_BK.gather(1, order_BK)

@@ -19,6 +19,7 @@ from ftcl.dp.backends.problem import Problem, Solution, Wants
 
 # Stands for −∞: with a true one, 0·∞ would be NaN. Half of it already means that no path leads to a cell.
 _UNREACHABLE = -1e30
+_WITHOUT_FLOAT64 = ("mps",)
 
 
 class _Sweep(NamedTuple):
@@ -37,9 +38,14 @@ def unavailable(device: torch.device) -> str | None:
 def solve(problem: Problem, wants: Wants) -> Solution:
     """Values and unit gradients of the problem's tables."""
     tables = compute_tables(problem)
+    dtype, device = tables[0].dtype, tables[0].device
     layout = Diagonals(*tables[0].shape[1:])
-    gamma_B = None if problem.is_hard else per_item(problem.gamma, tables[0]).detach()
-    tables = [x if gamma_B is None else x / gamma_B[:, None, None] for x in tables]
+    gamma_B = None
+    if not problem.is_hard:
+        # At a low temperature a float32 sum along a path, divided by γ, has lost what tells candidates apart.
+        tables = [x if device.type in _WITHOUT_FLOAT64 else x.double() for x in tables]
+        gamma_B = per_item(problem.gamma, tables[0]).detach()
+        tables = [x / gamma_B[:, None, None] for x in tables]
     sweep_tables = {"fsd": _fsd, "lcs": _lcs, "soft_dtw": _dtw, "smooth_dtw": _dtw}[problem.recurrence]
     sweep = sweep_tables(problem, layout, tables)
     end = layout.end(problem.lengths)
@@ -49,7 +55,7 @@ def solve(problem: Problem, wants: Wants) -> Solution:
     is_reached_B = score_B > 0.5 * _UNREACHABLE
     value_B = value_B.masked_fill(~is_reached_B, torch.inf)
     if wants == Wants.VALUE:
-        return Solution(value_B)
+        return Solution(value_B.to(dtype))
     adjoint_KLB = layout.adjoint(sweep.bordered, end, sweep.weights) * is_reached_B
     adjoint_BNM = layout.cells(adjoint_KLB).contiguous()
     diagonal_BNM = layout.cells(sweep.weights[0])
@@ -62,7 +68,8 @@ def solve(problem: Problem, wants: Wants) -> Solution:
     if wants == Wants.GAMMA_GRADIENT:
         sign = -1.0 if problem.recurrence == "soft_dtw" else 1.0
         gamma_gradient_B = sign * (adjoint_BNM * layout.cells(sweep.spread_KLB)).sum(dim=(1, 2))
-    return Solution(value_B, gradients, gamma_gradient_B)
+        gamma_gradient_B = gamma_gradient_B.to(dtype)
+    return Solution(value_B.to(dtype), tuple(x.to(dtype) for x in gradients), gamma_gradient_B)
 
 
 def _fsd(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
@@ -82,12 +89,12 @@ def _fsd(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
 
 
 def _lcs(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
-    (similarity_BNM,) = compute_tables(problem)
+    (similarity_BNM,) = compute_tables(problem)  # not in units of γ
     is_match_BNM = similarity_BNM > per_item(problem.threshold, similarity_BNM)[:, None, None]
     similarity_KLB = layout.from_cells(tables[0], outside=0.0)
     # A place outside the table copies its diagonal predecessor, so that the border stays zero.
     is_match_KLB = layout.from_cells(is_match_BNM, outside=True)
-    bordered = layout.bordered(similarity_BNM)
+    bordered = layout.bordered(tables[0])
     views = layout.neighbours(bordered)
     largest = _pairwise_max(problem)
     for cell, diagonal, up, left, similarity, is_match in _steps(*views, similarity_KLB, is_match_KLB):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ftcl.dp import fsd, lcs
+from ftcl.dp import available_backends, fsd, lcs, smooth_dtw, soft_dtw
 
 THRESHOLD = 0.5
 
@@ -29,10 +29,33 @@ def call_lcs(
     return lcs(similarity, THRESHOLD, lengths, gamma=gamma, **options)
 
 
+def call_soft_dtw(
+    tables: list[Tensor], gamma: float | Tensor, lengths: Tensor | None = None, **options: Any
+) -> Tensor:
+    (cost,) = tables
+    return soft_dtw(cost, gamma, lengths, **options)
+
+
+def call_banded_soft_dtw(
+    tables: list[Tensor], gamma: float | Tensor, lengths: Tensor | None = None, **options: Any
+) -> Tensor:
+    (cost,) = tables
+    # Cuts corners off; in some random tables, with few rows, it leaves no path.
+    return soft_dtw(cost, gamma, lengths, bandwidth=3, **options)
+
+
+def call_smooth_dtw(
+    tables: list[Tensor], gamma: float | Tensor, lengths: Tensor | None = None, **options: Any
+) -> Tensor:
+    (cost,) = tables
+    return smooth_dtw(cost, gamma, lengths, **options)
+
+
 @dataclass(frozen=True)
 class Recurrence:
     call: Callable[..., Tensor]
-    num_tables: int
+    first_table: str
+    num_tables: int = 1
 
     def tables(
         self, shape: tuple[int, int, int], seed: int = 0, dtype: torch.dtype = torch.float64
@@ -42,7 +65,15 @@ class Recurrence:
         return [x.to(dtype).requires_grad_() for x in tables]
 
 
-RECURRENCES = {"fsd": Recurrence(call_fsd, 2), "lcs": Recurrence(call_lcs, 1)}
+RECURRENCES = {
+    "fsd": Recurrence(call_fsd, "match_BNM", num_tables=2),
+    "lcs": Recurrence(call_lcs, "similarity_BNM"),
+    "soft_dtw": Recurrence(call_soft_dtw, "cost_BNM"),
+    "soft_dtw with a band": Recurrence(call_banded_soft_dtw, "cost_BNM"),
+    "smooth_dtw": Recurrence(call_smooth_dtw, "cost_BNM"),
+}
+BACKENDS = sorted(available_backends("cpu"))
+FAST_BACKENDS = [name for name in BACKENDS if name != "reference"]
 HARD, SOFT = 0.0, 0.1
 
 
@@ -51,8 +82,13 @@ def recurrence(request: pytest.FixtureRequest) -> Recurrence:
     return RECURRENCES[request.param]
 
 
-@pytest.fixture(params=["reference", "torch"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=FAST_BACKENDS)
+def fast_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -104,6 +140,7 @@ def test_gradients_are_derivatives_of_the_values(
 @settings(deadline=None, max_examples=40)
 @given(
     name=st.sampled_from(sorted(RECURRENCES)),
+    fast_backend=st.sampled_from(FAST_BACKENDS),
     shape=st.tuples(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8)),
     seed=st.integers(0, 10_000),
     gamma=st.sampled_from([None, 1e-3, 0.1, 5.0]),
@@ -111,7 +148,13 @@ def test_gradients_are_derivatives_of_the_values(
     coarse=st.booleans(),
 )
 def test_backends_agree(
-    name: str, shape: tuple[int, int, int], seed: int, gamma: float | None, with_lengths: bool, coarse: bool
+    name: str,
+    fast_backend: str,
+    shape: tuple[int, int, int],
+    seed: int,
+    gamma: float | None,
+    with_lengths: bool,
+    coarse: bool,
 ) -> None:
     recurrence = RECURRENCES[name]
     tables = recurrence.tables(shape, seed)
@@ -120,31 +163,35 @@ def test_backends_agree(
     gamma_or_zero = HARD if gamma is None else per_item(gamma, shape[0])
     lengths = random_lengths(shape, seed) if with_lengths else None
     expected = value_and_gradients(recurrence, tables, gamma_or_zero, lengths, backend="reference")
-    actual = value_and_gradients(recurrence, tables, gamma_or_zero, lengths, backend="torch")
+    actual = value_and_gradients(recurrence, tables, gamma_or_zero, lengths, backend=fast_backend)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(2, 60, 2), (2, 2, 60), (1, 17, 33)])
 @pytest.mark.parametrize("gamma", [HARD, SOFT])
 def test_backends_agree_on_long_tables(
-    recurrence: Recurrence, shape: tuple[int, int, int], gamma: float
+    recurrence: Recurrence, fast_backend: str, shape: tuple[int, int, int], gamma: float
 ) -> None:
     tables = recurrence.tables(shape)
     lengths = random_lengths(shape, seed=3)
     expected = value_and_gradients(recurrence, tables, gamma, lengths, backend="reference")
-    actual = value_and_gradients(recurrence, tables, gamma, lengths, backend="torch")
+    actual = value_and_gradients(recurrence, tables, gamma, lengths, backend=fast_backend)
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("gamma", [0.01, 0.1])
-def test_float32_keeps_four_digits_at_low_temperature(recurrence: Recurrence, gamma: float) -> None:
+def test_float32_keeps_its_digits_at_low_temperature(
+    recurrence: Recurrence, fast_backend: str, gamma: float
+) -> None:
     tables = recurrence.tables((2, 30, 30), dtype=torch.float32)
     exact = [x.detach().double().requires_grad_() for x in tables]
     temperature = torch.tensor(gamma, dtype=torch.float64, requires_grad=True)
     expected = value_and_gradients(recurrence, exact, temperature, backend="reference")
-    actual = value_and_gradients(recurrence, tables, temperature, backend="torch")
+    actual = value_and_gradients(recurrence, tables, temperature, backend=fast_backend)
+    # A derivative of the softmin-weighted mean multiplies rounding by how far its candidates lie apart.
+    digits = 1e-3 if recurrence.call is call_smooth_dtw else 1e-4
     for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+        torch.testing.assert_close(a.double(), b, rtol=digits, atol=digits * float(b.abs().max()))
 
 
 @pytest.mark.parametrize("gamma", [HARD, SOFT])
@@ -182,7 +229,7 @@ def test_gamma_goes_to_the_hard_maximum(recurrence: Recurrence, backend: str) ->
     soft = value_and_gradients(recurrence, tables, gamma, backend=backend)
     # Equal alternatives remain in lcs, where gaps cost nothing: there the value, not the path, is unique.
     torch.testing.assert_close(soft[0], hard[0], rtol=0, atol=gamma * 11 * 1.1)
-    if recurrence.num_tables == 2:
+    if recurrence.first_table != "similarity_BNM":
         torch.testing.assert_close(soft[1:], hard[1:])
 
 
@@ -239,13 +286,15 @@ def test_the_reference_differentiates_twice(recurrence: Recurrence) -> None:
 
 
 @pytest.mark.parametrize("gamma", [HARD, SOFT])
-def test_a_second_derivative_of_the_torch_backend_raises(recurrence: Recurrence, gamma: float) -> None:
+def test_a_second_derivative_of_a_fast_backend_raises(
+    recurrence: Recurrence, fast_backend: str, gamma: float
+) -> None:
     tables = recurrence.tables((2, 3, 3))
-    value = recurrence.call(tables, gamma, backend="torch").sum()
+    value = recurrence.call(tables, gamma, backend=fast_backend).sum()
     (gradient,) = torch.autograd.grad(value, tables[0], create_graph=True)
     # Beside another term, a detached gradient would pass unnoticed.
     penalty = (gradient + tables[0]).square().sum()
-    with pytest.raises(RuntimeError, match="no second derivative; pass backend='reference'"):
+    with pytest.raises(RuntimeError, match=f"{fast_backend} backend has no second derivative; pass backend="):
         penalty.backward()
 
 
@@ -311,11 +360,10 @@ def test_bad_lengths(recurrence: Recurrence, backend: str, case: str) -> None:
 @pytest.mark.parametrize("case", BAD_TABLES)
 def test_bad_tables(recurrence: Recurrence, backend: str, case: str) -> None:
     table, message = BAD_TABLES[case]
-    name = "match_BNM" if recurrence.num_tables == 2 else "similarity_BNM"
-    with pytest.raises(ValueError, match=f"{name}.*{message}"):
+    with pytest.raises(ValueError, match=f"{recurrence.first_table}.*{message}"):
         recurrence.call([table] * recurrence.num_tables, SOFT, backend=backend)
 
 
 def test_bad_backend(recurrence: Recurrence) -> None:
-    with pytest.raises(ValueError, match="backend must be one of reference, torch, got 'cuda'"):
+    with pytest.raises(ValueError, match=r"backend must be one of .*reference.*torch.*, got 'cuda'"):
         recurrence.call(recurrence.tables((2, 3, 4)), SOFT, backend="cuda")
