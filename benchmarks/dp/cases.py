@@ -72,9 +72,12 @@ class Case:
 
 
 COLD = Case("cold", "soft_dtw", Size(2, 512, 512), gamma=0.01, largest_cost=50.0)
-# FTCL compares 5 candidates of 1024 channels, half of them for each table, and 30 of 2048.
+# FTCL's FSD compares 5 candidates of 1024 channels, half of them for each table, its LCS 30 of 2048.
+FTCL_SIZES = {"fsd_contrast": Size(16, 5, 5), "lcs_contrast": Size(16, 30, 30)}
 CONTRAST_CASES = (
     Case("sizes", "fsd_contrast", Size(16, 5, 5), channels=1024),
+    Case("sizes", "fsd_contrast", Size(16, 30, 30), channels=2048),
+    Case("sizes", "lcs_contrast", Size(16, 5, 5), gamma=0.0, channels=1024),
     Case("sizes", "lcs_contrast", Size(16, 30, 30), gamma=0.0, channels=2048),
 )
 
