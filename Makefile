@@ -29,7 +29,7 @@ check: .venv/dev ## install, then check style, types and who imports whom
 	.venv/bin/lint-imports
 
 bench-dp: .venv/bench ## install, then time ftcl.dp beside other packages and draw the picture of the docs
-	@.venv/bin/python -m benchmarks.dp.run --plot docs/images/dp_growth.svg $(ARGS)
+	@.venv/bin/python -m benchmarks.dp --plot docs/images/dp_growth.svg $(ARGS)
 
 pins: .venv/python ## renew constraints.txt
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins

@@ -41,7 +41,7 @@ step() { # name of the step, then its command
 step tests "$python" -m pytest -q -p no:cacheprovider tests/ftcl/dp
 step bound "$python" -m benchmarks.dp.bound
 step checks "$python" -m benchmarks.dp.gpu_checks
-step times "$python" -m benchmarks.dp.run --device cuda --out "$folder/cuda.csv" --plot "$folder/dp_growth_gpu.svg"
+step times "$python" -m benchmarks.dp --device cuda --out "$folder/cuda.csv" --plot "$folder/dp_growth_gpu.svg"
 
 printf '\nresults: %s\n' "$folder"
 if ((${#failed[@]})); then

@@ -23,6 +23,7 @@ def provenance(device: torch.device, threads: int, command: str) -> dict[str, st
         "cpu": _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(threads),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "unset"),
         "load before": " ".join(f"{x:.2f}" for x in os.getloadavg()),
         "system": platform.platform(),
         "python": platform.python_version(),

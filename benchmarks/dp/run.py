@@ -1,6 +1,6 @@
 """Time ftcl.dp beside the packages that one would otherwise use: `make bench-dp`, or
 
-    python -m benchmarks.dp.run [--quick] [--device cuda]
+    python -m benchmarks.dp [--quick] [--device cuda]
 
 Forward and backward pass in float32, gradients to the tables (or, of the contrasts, to the rows), all in
 one run and in turns. No speed is printed of a contender whose values or gradients are wrong; if it is one of
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = machine.provenance(device, options.threads, command)
     others = machine.OtherLoad()
     for name, value in facts.items():
-        print(f"{name:12} {value}")
+        print(f"{name:16} {value}")
     truth_error = answers.check_truth()
-    print(f"{'truth':12} float64 differs from plain loops by {truth_error:.1e}")
+    print(f"{'truth':16} float64 differs from plain loops by {truth_error:.1e}")
     if not truth_error <= answers.MAX_TRUTH_ERROR:
         print("the float64 results themselves are wrong: nothing is measured", file=sys.stderr)
         return 1
@@ -146,7 +146,9 @@ def _plot(table: Path, picture: Path) -> None:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.dp",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, under a minute")
     parser.add_argument("--sizes", nargs="+", type=_size, metavar="B,N,M", help="tables of B items, N by M")
@@ -191,7 +193,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
