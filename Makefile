@@ -33,11 +33,11 @@ bench-dp: .venv/bench ## install, then time ftcl.dp beside other packages and dr
 
 pins: .venv/python ## renew constraints.txt
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
-	@grep '^torch==' constraints.txt > build/pins/torch.txt
+	@grep -e '^torch==' -e '^triton==' constraints.txt > build/pins/torch.txt
 	@build/pins/bin/python -m pip install --quiet -c build/pins/torch.txt setuptools '.[dev,bench]'
 	@grep '^#' constraints.txt > build/pins/constraints.txt
 	@build/pins/bin/python -m pip freeze --all --exclude ftcl-study --exclude pip \
-		| sed -e '/^nvidia-/d' -e '/^cuda-/d' -e '/^triton=/d' -e 's/+.*//' >> build/pins/constraints.txt
+		| sed -e '/^nvidia-/d' -e '/^cuda-/d' -e 's/+.*//' >> build/pins/constraints.txt
 	@mv build/pins/constraints.txt constraints.txt && rm -rf build/pins
 
 clean: ## delete .venv and caches; studies stay

@@ -21,6 +21,7 @@ _COMPUTE_DTYPE = {
     # Eight bits of mantissa cannot hold a sum along a path.
     torch.bfloat16: torch.float32,
 }
+_LIMITS = {dtype: torch.finfo(dtype) for dtype in _COMPUTE_DTYPE.values()}
 
 
 def to_compute_dtype(name: str, x: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ def _bounds(name: str, table_BNM: Tensor) -> tuple[float, float, str]:
 
     A γ so small that scores divided by it may overflow is refused like a negative one.
     """
-    limits = torch.finfo(_COMPUTE_DTYPE[table_BNM.dtype])
+    limits = _LIMITS[_COMPUTE_DTYPE[table_BNM.dtype]]
     if name == "threshold":
         return limits.min, limits.max, "finite"
     smallest = math.sqrt(limits.tiny)

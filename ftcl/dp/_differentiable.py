@@ -8,6 +8,7 @@ V samples of a vmap, B items, N rows, M columns.
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,18 +72,21 @@ def _evaluate_in_graph(
     check: bool,
     wants: Wants,
 ) -> tuple[Tensor, ...]:
+    gamma_tensor, gamma_number = (gamma, 0.0) if isinstance(gamma, Tensor) else (None, gamma)
+    threshold_tensor, threshold_number = (
+        (threshold, 0.0) if isinstance(threshold, Tensor) else (None, threshold)
+    )
     call = _Call(
         recurrence,
-        0.0 if isinstance(gamma, Tensor) else gamma,
-        0.0 if isinstance(threshold, Tensor) else threshold,
+        gamma_number,
+        threshold_number,
         bandwidth,
         choose_backend(backend, tables[0].device),
         recompute,
         check,
-        wants,
+        _wanted(wants, gamma_tensor, tables),
     )
-    parameters = [x if isinstance(x, Tensor) else None for x in (gamma, threshold)]
-    return _apply(call, *parameters, lengths, *tables)
+    return _Evaluate.apply(call, gamma_tensor, threshold_tensor, lengths, *tables)
 
 
 @dataclass(frozen=True)
@@ -99,17 +103,13 @@ class _Call:
     wants: Wants
 
 
-def _apply(call: _Call, gamma: Tensor | None, threshold: Tensor | None, *others: Tensor | None) -> Any:
-    """Call the autograd function, asking for what some transformation around it may differentiate."""
-    wants = call.wants
-    if torch.is_grad_enabled():
-        if gamma is not None and gamma.requires_grad:
-            wants = Wants.GAMMA_GRADIENT
-        elif any(x is not None and x.requires_grad for x in others):
-            wants = max(wants, Wants.TABLE_GRADIENTS)
-    if wants != call.wants:
-        call = replace(call, wants=wants)
-    return _Evaluate.apply(call, gamma, threshold, *others)
+def _wanted(wants: Wants, gamma: Tensor | None, tables: Sequence[Tensor]) -> Wants:
+    """What is wanted anyway, and what autograd or a transformation around the call will ask for."""
+    if not torch.is_grad_enabled():
+        return wants
+    if gamma is not None and gamma.requires_grad:
+        return Wants.GAMMA_GRADIENT
+    return max(wants, Wants.TABLE_GRADIENTS) if any(x.requires_grad for x in tables) else wants
 
 
 class _Evaluate(torch.autograd.Function):
@@ -146,19 +146,23 @@ class _Evaluate(torch.autograd.Function):
         call, *tensors = inputs
         ctx.call = call
         ctx.mark_non_differentiable(*outputs[1:])
+        # Otherwise tables of zeros come as the gradients of the unit gradients.
+        ctx.set_materialize_grads(False)
         if call.wants:
             ctx.save_for_backward(*tensors, *outputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad_value_B: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_value_B: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        num_tables = len(TABLE_NAMES[call.recurrence])
-        inputs = ctx.saved_tensors[: 3 + num_tables]
+        num_inputs = 3 + len(TABLE_NAMES[call.recurrence])
+        if grad_value_B is None:
+            return (None,) * (1 + num_inputs)
+        saved = ctx.saved_tensors
+        inputs, units = saved[:num_inputs], saved[num_inputs:]
         gamma, _, _, *tables = inputs
         with torch.no_grad():
-            units = ctx.saved_tensors[3 + num_tables :]
             if call.recompute:
-                _, *units = _apply(replace(call, recompute=False), *inputs)
+                _, *units = _Evaluate.apply(replace(call, recompute=False), *inputs)
             gradients = [
                 (grad_value_B[:, None, None] * unit_BNM).to(x.dtype)
                 for unit_BNM, x in zip(units, tables, strict=False)
@@ -178,15 +182,20 @@ class _Evaluate(torch.autograd.Function):
         info: Any,
         in_dims: tuple[Any, ...],
         call: _Call,
-        gamma: Tensor | None,
-        threshold: Tensor | None,
-        *others: Tensor | None,
+        *tensors: Tensor | None,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        outputs = _apply(call, *_fold(info.batch_size, in_dims[1:], gamma, threshold, *others))
-        # The call below may have been asked for more, by a transformation outside of this one.
+        gamma, threshold, lengths, *tables = _fold(info.batch_size, in_dims[1:], *tensors)
+        # A transformation outside of this one may ask for more than was wanted inside.
+        wants = _wanted(call.wants, gamma, tables)
+        outputs = _Evaluate.apply(replace(call, wants=wants), gamma, threshold, lengths, *tables)
         num_outputs = 1 if call.recompute else _num_outputs(call.recurrence, call.wants)
         unfolded = _unfold(info.batch_size, outputs[:num_outputs])
         return unfolded, (0,) * num_outputs
+
+
+# torch binds the arguments of every call to the signature of `forward`; to find that out each time would take
+# as long as everything else around a small table.
+_Evaluate.forward.__signature__ = inspect.signature(lambda *inputs: None)  # type: ignore[attr-defined]
 
 
 class _NoSecondDerivative(torch.autograd.Function):
@@ -277,12 +286,12 @@ def _num_outputs(recurrence: str, wants: int) -> int:
     return 1 + num_tables * (wants >= Wants.TABLE_GRADIENTS) + (wants == Wants.GAMMA_GRADIENT)
 
 
-def _fold(samples: int, dims: Sequence[int | None], *tensors: Tensor | None) -> list[Tensor | None]:
+def _fold(samples: int, dims: Sequence[int | None], *tensors: Tensor | None) -> list[Any]:
     """γ, threshold, lengths and tables of all samples of a vmap as those of one larger batch."""
     table, dim = tensors[-1], dims[-1]
     assert table is not None
     batch = table.shape[0] if dim is None else table.movedim(dim, 0).shape[1]
-    folded: list[Tensor | None] = []
+    folded: list[Any] = []
     for x, dim in zip(tensors, dims, strict=True):
         if x is None or (dim is None and x.ndim == 0):
             folded.append(x)

@@ -2,23 +2,25 @@
 
 import functools
 import importlib
+from collections.abc import Iterator
 
 import torch
 
 from ftcl.dp.backends.problem import Solve
 
-# In the order of preference; each module has `solve(problem, wants)` and `unavailable(device)`, which says
-# why not and what to do, or None. Imported when first asked for, since Triton takes a while.
+# Each module has `solve(problem, wants)`, and `unavailable(device)`, which says why not and what to do, or
+# None. A module is imported when it is first asked for, since Triton takes a while.
 _MODULES = {
+    "native": "ftcl.dp.backends.native",
     "torch": "ftcl.dp.backends.torch_backend",
+    "triton": "ftcl.dp.backends.triton_backend",
 }
 NAMES = ("reference", *_MODULES)
 
 
 def available_backends(device: torch.device | str = "cpu") -> tuple[str, ...]:
     """Names of the backends that can compute on the device, the default one first, "reference" last."""
-    kind = torch.device(device).type
-    return (*(name for name in _MODULES if _unavailable(name, kind) is None), "reference")
+    return (*_usable(torch.device(device).type), "reference")
 
 
 def choose_backend(name: str | None, device: torch.device) -> str:
@@ -40,7 +42,13 @@ def solver(name: str) -> Solve:
 
 @functools.cache
 def _default(kind: str) -> str:
-    return available_backends(kind)[0]
+    return next(_usable(kind))
+
+
+def _usable(kind: str) -> Iterator[str]:
+    # On a CPU Triton only ever interprets, which is for its tests.
+    preferred = ("native", "torch", "triton") if kind == "cpu" else ("triton", "torch")
+    return (name for name in preferred if _unavailable(name, kind) is None)
 
 
 def _unavailable(name: str, kind: str) -> str | None:
