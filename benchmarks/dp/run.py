@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     for part in options.functions:
         started = time.perf_counter()
-        part_cases = _cases(part, options.sizes, device)
+        part_cases = _cases(part, options, device)
         part_rows = []
         for case in part_cases:
             print(f"  {case}", end="\r", file=sys.stderr, flush=True)
@@ -123,14 +123,15 @@ def _add_isolated(
             row.peak_mib = found.peak_bytes[str(case)] / 2**20
 
 
-def _cases(part: str, sizes: Sequence[Size], device: torch.device) -> list[Case]:
+def _cases(part: str, options: argparse.Namespace, device: torch.device) -> list[Case]:
     if part == "cold":
         return [cases.COLD]
     if part == "growth":
         return [cases.table_case("soft_dtw", size, "growth") for size in cases.GROWTH_SIZES]
     if part in cases.CONTRASTS:
-        return [case for case in cases.CONTRAST_CASES if case.function == part]
-    fitting = [size for size in sizes if device.type == "cuda" or size not in cases.GPU_SIZES]
+        mine = [case for case in cases.CONTRAST_CASES if case.function == part]
+        return [case for case in mine if not options.quick or case.size == cases.FTCL_SIZES[part]]
+    fitting = [size for size in options.sizes if device.type == "cuda" or size not in cases.GPU_SIZES]
     return [cases.table_case(part, size) for size in fitting]
 
 
