@@ -163,8 +163,10 @@ class _Evaluate(torch.autograd.Function):
         with torch.no_grad():
             if call.recompute:
                 _, *units = _Evaluate.apply(replace(call, recompute=False), *inputs)
+            # To touch the memory of another table takes as long as the fastest recurrence does.
+            scale = torch.Tensor.mul_ if _is_last_use() else torch.mul
             gradients = [
-                (grad_value_B[:, None, None] * unit_BNM).to(x.dtype)
+                scale(unit_BNM, grad_value_B[:, None, None]).to(x.dtype)
                 for unit_BNM, x in zip(units, tables, strict=False)
             ]
             gamma_gradient = None
@@ -196,6 +198,12 @@ class _Evaluate(torch.autograd.Function):
 # torch binds the arguments of every call to the signature of `forward`; to find that out each time would take
 # as long as everything else around a small table.
 _Evaluate.forward.__signature__ = inspect.signature(lambda *inputs: None)  # type: ignore[attr-defined]
+
+
+def _is_last_use() -> bool:
+    """Whether what this backward pass has saved is freed after it; no, where torch does not say."""
+    is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+    return not is_kept() and not torch._C._are_functorch_transforms_active()
 
 
 class _NoSecondDerivative(torch.autograd.Function):

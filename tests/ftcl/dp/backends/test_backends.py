@@ -74,3 +74,26 @@ def test_recomputing_gives_the_same_gradients(name: str, backend: str) -> None:
         for recompute in (False, True)
     ]
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_kept_graph_gives_its_gradients_again(backend: str) -> None:
+    x = torch.rand(2, 6, 5, requires_grad=True)
+    value_B = fsd(x, x, 0.1, backend=backend)
+    first, second, last = (
+        torch.autograd.grad(value_B, x, torch.tensor([2.0, -1.0]), retain_graph=keep)[0]
+        for keep in (True, True, False)
+    )
+    torch.testing.assert_close(second, first, rtol=0, atol=0)
+    torch.testing.assert_close(last, first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_batch_of_incoming_gradients(backend: str, recompute: bool) -> None:
+    x = torch.rand(2, 6, 5, requires_grad=True)
+    value_B = soft_dtw(x, 0.1, backend=backend, recompute=recompute)
+    (jacobian,) = torch.autograd.grad(value_B, x, torch.eye(2), is_grads_batched=True)
+    (gradient,) = torch.autograd.grad(soft_dtw(x, 0.1, backend=backend).sum(), x)
+    torch.testing.assert_close(jacobian[range(2), range(2)], gradient)
+    assert jacobian[0, 1].count_nonzero() == 0
