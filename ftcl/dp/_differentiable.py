@@ -164,7 +164,7 @@ class _Evaluate(torch.autograd.Function):
             if call.recompute:
                 _, *units = _Evaluate.apply(replace(call, recompute=False), *inputs)
             # To touch the memory of another table takes as long as the fastest recurrence does.
-            scale = torch.Tensor.mul_ if _is_last_use() else torch.mul
+            scale = torch.Tensor.mul_ if _is_last_use(grad_value_B) else torch.mul
             gradients = [
                 scale(unit_BNM, grad_value_B[:, None, None]).to(x.dtype)
                 for unit_BNM, x in zip(units, tables, strict=False)
@@ -200,10 +200,13 @@ class _Evaluate(torch.autograd.Function):
 _Evaluate.forward.__signature__ = inspect.signature(lambda *inputs: None)  # type: ignore[attr-defined]
 
 
-def _is_last_use() -> bool:
-    """Whether what this backward pass has saved is freed after it; no, where torch does not say."""
+def _is_last_use(gradient: Tensor) -> bool:
+    """Whether what a call has saved is freed after this backward pass; no, where torch does not say.
+
+    A gradient inside vmap stands for several, each of which needs what was saved.
+    """
     is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-    return not is_kept() and not torch._C._are_functorch_transforms_active()
+    return not is_kept() and not torch._C._functorch.is_functorch_wrapped_tensor(gradient)
 
 
 class _NoSecondDerivative(torch.autograd.Function):
