@@ -163,10 +163,8 @@ class _Evaluate(torch.autograd.Function):
         with torch.no_grad():
             if call.recompute:
                 _, *units = _Evaluate.apply(replace(call, recompute=False), *inputs)
-            # To touch the memory of another table takes as long as the fastest recurrence does.
-            scale = torch.Tensor.mul_ if _is_last_use(grad_value_B) else torch.mul
-            gradients = [
-                scale(unit_BNM, grad_value_B[:, None, None]).to(x.dtype)
+            gradients: list[Tensor | None] = [
+                _scaled(unit_BNM, grad_value_B[:, None, None]).to(x.dtype)
                 for unit_BNM, x in zip(units, tables, strict=False)
             ]
             gamma_gradient = None
@@ -200,13 +198,16 @@ class _Evaluate(torch.autograd.Function):
 _Evaluate.forward.__signature__ = inspect.signature(lambda *inputs: None)  # type: ignore[attr-defined]
 
 
-def _is_last_use(gradient: Tensor) -> bool:
-    """Whether what a call has saved is freed after this backward pass; no, where torch does not say.
+def _scaled(unit_BNM: Tensor, gradient_B11: Tensor) -> Tensor:
+    """Their product, in the memory of the unit gradient if the backward pass frees that afterwards.
 
-    A gradient inside vmap stands for several, each of which needs what was saved.
+    To touch the memory of another table takes as long as the fastest recurrence does.
     """
     is_kept = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-    return not is_kept() and not torch._C._functorch.is_functorch_wrapped_tensor(gradient)
+    if not is_kept():
+        with contextlib.suppress(RuntimeError):  # a gradient inside vmap is several, and does not fit
+            return unit_BNM.mul_(gradient_B11)
+    return unit_BNM * gradient_B11
 
 
 class _NoSecondDerivative(torch.autograd.Function):
