@@ -22,12 +22,15 @@ _UNREACHABLE = -1e30
 _WITHOUT_FLOAT64 = ("mps",)
 
 
-class _Sweep(NamedTuple):
-    """A filled table, and what its gradients are made of."""
+class _Derivatives(NamedTuple):
+    """Of every cell of a filled table."""
 
-    bordered: Tensor
-    weights: Tensor  # (3, K, L, B): derivative of a cell to its predecessors diagonal, up and left
-    spread_KLB: Tensor  # by how much a cell grows with γ
+    weights: Tensor  # (3, K, L, B): to its predecessors diagonal, up and left
+    spread_KLB: Tensor  # to γ, at fixed predecessors
+
+
+# A filled table, and what gives its derivatives where they are wanted.
+_Sweep = tuple[Tensor, Callable[[], _Derivatives]]
 
 
 def unavailable(device: torch.device) -> str | None:
@@ -47,18 +50,19 @@ def solve(problem: Problem, wants: Wants) -> Solution:
         gamma_B = per_item(problem.gamma, tables[0]).detach()
         tables = [x / gamma_B[:, None, None] for x in tables]
     sweep_tables = {"fsd": _fsd, "lcs": _lcs, "soft_dtw": _dtw, "smooth_dtw": _dtw}[problem.recurrence]
-    sweep = sweep_tables(problem, layout, tables)
+    bordered, differentiate = sweep_tables(problem, layout, tables)
     end = layout.end(problem.lengths)
-    score_B = sweep.bordered[end].clone()
+    score_B = bordered[end].clone()
     sign = -1.0 if problem.recurrence in ("soft_dtw", "smooth_dtw") else 1.0
     value_B = sign * (score_B if gamma_B is None else score_B * gamma_B)
     is_reached_B = score_B > 0.5 * _UNREACHABLE
     value_B = value_B.masked_fill(~is_reached_B, torch.inf)
     if wants == Wants.VALUE:
         return Solution(value_B.to(dtype))
-    adjoint_KLB = layout.adjoint(sweep.bordered, end, sweep.weights) * is_reached_B
+    weights, spread_KLB = differentiate()
+    adjoint_KLB = layout.adjoint(bordered, end, weights) * is_reached_B
     adjoint_BNM = layout.cells(adjoint_KLB).contiguous()
-    diagonal_BNM = layout.cells(sweep.weights[0])
+    diagonal_BNM = layout.cells(weights[0])
     gradients: tuple[Tensor, ...] = (adjoint_BNM,)
     if problem.recurrence == "fsd":
         gradients = (adjoint_BNM, adjoint_BNM * (1.0 - diagonal_BNM))
@@ -67,7 +71,7 @@ def solve(problem: Problem, wants: Wants) -> Solution:
     gamma_gradient_B = None
     if wants == Wants.GAMMA_GRADIENT:
         sign = -1.0 if problem.recurrence == "soft_dtw" else 1.0
-        gamma_gradient_B = sign * (adjoint_BNM * layout.cells(sweep.spread_KLB)).sum(dim=(1, 2))
+        gamma_gradient_B = sign * (adjoint_BNM * layout.cells(spread_KLB)).sum(dim=(1, 2))
         gamma_gradient_B = gamma_gradient_B.to(dtype)
     return Solution(value_B.to(dtype), tuple(x.to(dtype) for x in gradients), gamma_gradient_B)
 
@@ -82,10 +86,14 @@ def _fsd(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
     largest = _pairwise_max(problem)
     for cell, diagonal, up, left, match, gap in _steps(*views, match_KLB, gap_KLB):
         torch.add(match, largest(diagonal, largest(up, left).add_(gap)), out=cell)
-    # Made again from the candidates, the weights are normalised, as exp(candidate − cell) would not be.
-    candidates = (views.diagonal, gap_KLB + views.up, gap_KLB + views.left)
-    weights = _transition_weights(candidates, hard=problem.is_hard)
-    return _Sweep(bordered, weights, _entropy(weights))
+
+    def differentiate() -> _Derivatives:
+        # Made again from the candidates, the weights are normalised, as exp(candidate − cell) would not be.
+        candidates = (views.diagonal, gap_KLB + views.up, gap_KLB + views.left)
+        weights = _transition_weights(candidates, hard=problem.is_hard)
+        return _Derivatives(weights, _entropy(weights))
+
+    return bordered, differentiate
 
 
 def _lcs(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
@@ -99,9 +107,14 @@ def _lcs(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
     largest = _pairwise_max(problem)
     for cell, diagonal, up, left, similarity, is_match in _steps(*views, similarity_KLB, is_match_KLB):
         torch.where(is_match, diagonal + similarity, largest(up, left), out=cell)
-    skips = _transition_weights((views.up, views.left), hard=problem.is_hard).masked_fill_(is_match_KLB, 0.0)
-    weights = torch.cat((is_match_KLB.to(bordered.dtype)[None], skips))
-    return _Sweep(bordered, weights, _entropy(skips))
+
+    def differentiate() -> _Derivatives:
+        skips = _transition_weights((views.up, views.left), hard=problem.is_hard)
+        skips.masked_fill_(is_match_KLB, 0.0)
+        weights = torch.cat((is_match_KLB.to(bordered.dtype)[None], skips))
+        return _Derivatives(weights, _entropy(skips))
+
+    return bordered, differentiate
 
 
 def _dtw(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
@@ -121,15 +134,18 @@ def _dtw(problem: Problem, layout: Diagonals, tables: list[Tensor]) -> _Sweep:
             torch.add(score, (candidates.softmax(dim=0) * candidates).sum(dim=0), out=cell)
         else:
             torch.add(score, largest(diagonal, largest(up, left)), out=cell)
-    weights = _transition_weights(views[1:], hard=problem.is_hard)
-    if not is_mean:
-        return _Sweep(bordered, weights, _entropy(weights))
-    candidates = torch.stack(views[1:])
-    mean_KLB = (weights * candidates).sum(dim=0)
-    deviations = candidates - mean_KLB
-    # An unreachable candidate has weight 0, and a deviation whose square may be infinite.
-    variance_KLB = (weights * deviations.masked_fill(weights == 0, 0.0).square()).sum(dim=0)
-    return _Sweep(bordered, weights * (1.0 + deviations), variance_KLB)
+
+    def differentiate() -> _Derivatives:
+        weights = _transition_weights(views[1:], hard=problem.is_hard)
+        if not is_mean:
+            return _Derivatives(weights, _entropy(weights))
+        candidates = torch.stack(views[1:])
+        deviations = candidates - (weights * candidates).sum(dim=0)
+        # An unreachable candidate has weight 0, and a deviation whose square may be infinite.
+        variance_KLB = (weights * deviations.masked_fill(weights == 0, 0.0).square()).sum(dim=0)
+        return _Derivatives(weights * (1.0 + deviations), variance_KLB)
+
+    return bordered, differentiate
 
 
 def _steps(*tables: Tensor) -> "zip[tuple[Tensor, ...]]":
