@@ -16,19 +16,21 @@ from ftcl.dp.backends.problem import Problem, Solution, Wants
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a table is spread over a program: the lanes it may take, and the lanes that one, four warps get."""
+    """How the lines of a table, along its shorter side, are spread over a program."""
 
     max_lanes: int = 2048
-    lanes_of_one_warp: int = 128
-    lanes_of_four_warps: int = 512
+    one_warp_lanes: int = 128
+    lanes_per_warp: int = 128
+    fewest_warps: int = 4
 
-    def lanes(self, shorter_side: int) -> int:
-        return min(self.max_lanes, max(32, 1 << (shorter_side - 1).bit_length()))
+    def lanes(self, lines: int) -> int:
+        return min(self.max_lanes, max(32, 1 << (lines - 1).bit_length()))
 
     def warps(self, lanes: int) -> int:
-        if lanes <= self.lanes_of_one_warp:
+        """One as long as that is not too slow, for a lone warp needs no barriers."""
+        if lanes <= self.one_warp_lanes:
             return 1
-        return 4 if lanes <= self.lanes_of_four_warps else 8
+        return max(self.fewest_warps, lanes // self.lanes_per_warp)
 
 
 def unavailable(device: torch.device) -> str | None:

@@ -49,8 +49,12 @@ def smooth_maximum(diagonal, up, left, EXPECTATION: tl.constexpr, GAMMA_GRADIENT
     """Smooth maximum of three numbers in units of γ·ln 2, the largest of which is 0.
 
     log2 Σ 2^v, or the expectation Σ p·v with p = softmax(v·ln 2). Returns it, its derivatives to `up` and
-    `left` (the three add up to 1), and what γ·ln 2 times it grows with γ, where that is wanted.
+    `left` (the three add up to 1) and, where wanted, by how much it grows with γ when put back into units.
     """
+    if EXPECTATION or GAMMA_GRADIENT:  # products with them must stay finite
+        diagonal = tl.maximum(diagonal, NEGLIGIBLE)
+        up = tl.maximum(up, NEGLIGIBLE)
+        left = tl.maximum(left, NEGLIGIBLE)
     e_diagonal, e_up, e_left = tl.exp2(diagonal), tl.exp2(up), tl.exp2(left)
     total = e_diagonal + e_up + e_left
     normaliser = 1.0 / total
@@ -103,9 +107,9 @@ def soft_step(
     unit = gamma * LN2
     scale = 1.0 / unit
     maximum, w_up, w_left, gamma_gradient = smooth_maximum(
-        tl.maximum((diagonal - largest) * scale, NEGLIGIBLE),
-        tl.maximum((up - largest) * scale, NEGLIGIBLE),
-        tl.maximum((left - largest) * scale, NEGLIGIBLE),
+        (diagonal - largest) * scale,
+        (up - largest) * scale,
+        (left - largest) * scale,
         EXPECTATION,
         GAMMA_GRADIENT,
     )

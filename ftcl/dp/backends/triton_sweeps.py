@@ -22,52 +22,63 @@ from ftcl.dp.backends.triton_steps import (
     soft_step,
 )
 
+FAR = tl.constexpr(1 << 30)  # beyond any diagonal
+
 
 @triton.jit
-def load_diagonal(ptr, offset, step_stride, k, lane, num_lines, num_steps):
+def is_within(step, num_steps):
+    """Whether 0 ≤ step < num_steps, in one comparison: a negative number is a large one without a sign."""
+    return step.to(tl.uint32) < tl.cast(num_steps, tl.uint32)
+
+
+@triton.jit
+def load_diagonal(ptr, offset, step_stride, k, start, num_steps):
     """The cells on diagonal k, zero where a lane is on none; `offset`: of each lane's place on diagonal 0."""
-    step = k - lane
-    is_cell = (step >= 0) & (step < num_steps) & (lane < num_lines)
-    return tl.load(ptr + tl.cast(k, tl.int64) * step_stride + offset, mask=is_cell, other=0.0)
+    address = ptr + tl.cast(k, tl.int64) * step_stride + offset
+    return tl.load(address, mask=is_within(k - start, num_steps), other=0.0)
 
 
 @triton.jit
-def load_first_diagonals(ptr, offset, step_stride, lane, num_lines, num_steps):
+def load_first_diagonals(ptr, offset, step_stride, start, num_steps):
     """A queue of the diagonals that are loaded ahead."""
     return (
-        load_diagonal(ptr, offset, step_stride, 0, lane, num_lines, num_steps),
-        load_diagonal(ptr, offset, step_stride, 1, lane, num_lines, num_steps),
-        load_diagonal(ptr, offset, step_stride, 2, lane, num_lines, num_steps),
-        load_diagonal(ptr, offset, step_stride, 3, lane, num_lines, num_steps),
+        load_diagonal(ptr, offset, step_stride, 0, start, num_steps),
+        load_diagonal(ptr, offset, step_stride, 1, start, num_steps),
+        load_diagonal(ptr, offset, step_stride, 2, start, num_steps),
+        load_diagonal(ptr, offset, step_stride, 3, start, num_steps),
     )
 
 
 @triton.jit
-def weights_slot(plane_ptr, k, line, max_lines, max_steps):
-    """Where diagonal k of a band is in a plane of max_steps × max_lines.
+def weights_slot(weights_ptr, k, line, max_lines, max_steps, HARD: tl.constexpr):
+    """Where a band's diagonal k has its weights: (max_steps, max_lines) directions, or pairs of numbers.
 
-    Diagonals that share a place have no lane in common.
+    Two diagonals share a row, but no place in it.
     """
-    place = tl.where(k < max_steps, k, k - max_steps)
-    return plane_ptr + tl.cast(place, tl.int64) * max_lines + line
+    row = tl.where(k < max_steps, k, k - max_steps)
+    place = tl.cast(row, tl.int64) * max_lines + line
+    if HARD:
+        return weights_ptr + place
+    else:
+        return weights_ptr + 2 * place[:, None] + tl.arange(0, 2)[None, :]
 
 
 @triton.jit
-def load_weights(plane_ptr, k, lane, line, num_lines, num_steps, max_lines, max_steps):
-    """One of the weights on diagonal k, zero where a lane is on no cell."""
-    step = k - lane
-    is_cell = (step >= 0) & (step < num_steps) & (lane < num_lines)
-    return tl.load(weights_slot(plane_ptr, k, line, max_lines, max_steps), mask=is_cell, other=0)
+def load_weights(weights_ptr, k, line, start, num_steps, max_lines, max_steps, HARD: tl.constexpr):
+    """What `forward_sweep` stored for diagonal k, zero where a lane is on no cell."""
+    is_cell = is_within(k - start, num_steps)
+    slot = weights_slot(weights_ptr, k, line, max_lines, max_steps, HARD)
+    return tl.load(slot, mask=is_cell if HARD else is_cell[:, None], other=0)
 
 
 @triton.jit
-def load_last_weights(plane_ptr, k, lane, line, num_lines, num_steps, max_lines, max_steps):
+def load_last_weights(weights_ptr, k, line, start, num_steps, max_lines, max_steps, HARD: tl.constexpr):
     """A queue of the weights that are loaded ahead, from diagonal k down."""
     return (
-        load_weights(plane_ptr, k, lane, line, num_lines, num_steps, max_lines, max_steps),
-        load_weights(plane_ptr, k - 1, lane, line, num_lines, num_steps, max_lines, max_steps),
-        load_weights(plane_ptr, k - 2, lane, line, num_lines, num_steps, max_lines, max_steps),
-        load_weights(plane_ptr, k - 3, lane, line, num_lines, num_steps, max_lines, max_steps),
+        load_weights(weights_ptr, k, line, start, num_steps, max_lines, max_steps, HARD),
+        load_weights(weights_ptr, k - 1, line, start, num_steps, max_lines, max_steps, HARD),
+        load_weights(weights_ptr, k - 2, line, start, num_steps, max_lines, max_steps, HARD),
+        load_weights(weights_ptr, k - 3, line, start, num_steps, max_lines, max_steps, HARD),
     )
 
 
@@ -98,8 +109,8 @@ def forward_sweep(
     """Fill one item's table; return its last value, in the form that is maximised, and that one's d/dγ.
 
     `cell_ptr`, `gap_ptr`: the item's first cell; None for no gap. `num_lines`, `num_steps`: the item's own.
-    `weights_ptr`: where the item's transition weights go for `adjoint_sweep`: two planes of max_steps ×
-    max_lines, one of int8 directions when HARD, or None. `border_ptr`: 6 × max_steps numbers for the lines
+    `weights_ptr`: where the item's transition weights go for `adjoint_sweep`: max_steps × max_lines pairs, or
+    int8 directions when HARD; None for nowhere. `border_ptr`: 6 × max_steps numbers for the lines
     that bands pass on; None when max_lines ≤ LANES. `bandwidth`: None for no Sakoe-Chiba band.
     """
     IS_COST: tl.constexpr = RECURRENCE == "soft_dtw" or RECURRENCE == "smooth_dtw"
@@ -111,11 +122,12 @@ def forward_sweep(
     for first in range(0, num_lines, LANES):
         line = first + lane
         band_lines = tl.minimum(num_lines - first, LANES)
+        start = tl.where(lane < band_lines, lane, FAR)  # the diagonal on which a lane enters the table
         cell_offset = line.to(tl.int64) * cell_lane_stride - lane.to(tl.int64) * cell_step_stride
-        cells = load_first_diagonals(cell_ptr, cell_offset, cell_step_stride, lane, band_lines, num_steps)
+        cells = load_first_diagonals(cell_ptr, cell_offset, cell_step_stride, start, num_steps)
         if gap_ptr is not None:
             gap_offset = line.to(tl.int64) * gap_lane_stride - lane.to(tl.int64) * gap_step_stride
-            gaps = load_first_diagonals(gap_ptr, gap_offset, gap_step_stride, lane, band_lines, num_steps)
+            gaps = load_first_diagonals(gap_ptr, gap_offset, gap_step_stride, start, num_steps)
         if border_ptr is not None:
             # Two sets of lines: a band writes one while it still reads the other.
             parity = (first // LANES) % 2
@@ -126,17 +138,15 @@ def forward_sweep(
         # The corner before the first cell belongs to no path's cost.
         diagonal_hi, diagonal_lo, diagonal_tangent = tl.where(line == 0, 0.0, own_hi), zero, zero
         for k in range(0, num_steps + band_lines - 1):
-            step = k - lane
-            is_cell = (step >= 0) & (step < num_steps) & (lane < band_lines)
+            step = k - start
+            is_cell = is_within(step, num_steps)
             cell = cells[0].to(DTYPE)
-            ahead = load_diagonal(cell_ptr, cell_offset, cell_step_stride, k + 4, lane, band_lines, num_steps)
+            ahead = load_diagonal(cell_ptr, cell_offset, cell_step_stride, k + 4, start, num_steps)
             cells = (cells[1], cells[2], cells[3], ahead)
             gap = None
             if gap_ptr is not None:
                 gap = gaps[0].to(DTYPE)
-                ahead = load_diagonal(
-                    gap_ptr, gap_offset, gap_step_stride, k + 4, lane, band_lines, num_steps
-                )
+                ahead = load_diagonal(gap_ptr, gap_offset, gap_step_stride, k + 4, start, num_steps)
                 gaps = (gaps[1], gaps[2], gaps[3], ahead)
             before_hi = BORDER
             before_lo = 0.0
@@ -173,7 +183,7 @@ def forward_sweep(
                 is_inside &= inside_band(line, step, num_lines, num_steps, bandwidth, TRANSPOSED)
             slot = None
             if weights_ptr is not None:
-                slot = weights_slot(weights_ptr, k, line, max_lines, max_steps)
+                slot = weights_slot(weights_ptr, k, line, max_lines, max_steps, HARD)
             if HARD:
                 hi, direction = hard_step(cell, gap, from_diagonal, up_hi, left_hi)
                 if slot is not None:
@@ -193,8 +203,7 @@ def forward_sweep(
                     GAMMA_GRADIENT,
                 )
                 if slot is not None:
-                    tl.store(slot, w_up, mask=is_cell)
-                    tl.store(slot + tl.cast(max_steps, tl.int64) * max_lines, w_left, mask=is_cell)
+                    tl.store(slot, tl.join(w_up, w_left), mask=is_cell[:, None])
                 if GAMMA_GRADIENT:
                     tangent += diagonal_tangent + w_up * (up_tangent - diagonal_tangent)
                     tangent += w_left * (left_tangent - diagonal_tangent)
@@ -243,50 +252,42 @@ def adjoint_sweep(
     """
     lane = tl.arange(0, LANES)
     zero = tl.full((LANES,), 0.0, DTYPE)
-    second_ptr = weights_ptr + tl.cast(max_steps, tl.int64) * max_lines
     num_bands = (num_lines + LANES - 1) // LANES
     for band_from_end in range(0, num_bands):
         band = num_bands - 1 - band_from_end
         first = band * LANES
         line = first + lane
         band_lines = tl.minimum(num_lines - first, LANES)
+        start = tl.where(lane < band_lines, lane, FAR)  # the diagonal on which a lane enters the table
         last_diagonal = num_steps + band_lines - 2
         gradient_offset = line.to(tl.int64) * lane_stride - lane.to(tl.int64) * step_stride
         if border_ptr is not None:
             border_out = border_ptr + (band % 2) * max_steps
             border_in = border_ptr + ((band + 1) % 2) * max_steps
             tl.debug_barrier()
-        firsts = load_last_weights(
-            weights_ptr, last_diagonal, lane, line, band_lines, num_steps, max_lines, max_steps
+        weights = load_last_weights(
+            weights_ptr, last_diagonal, line, start, num_steps, max_lines, max_steps, HARD
         )
-        if not HARD:
-            seconds = load_last_weights(
-                second_ptr, last_diagonal, lane, line, band_lines, num_steps, max_lines, max_steps
-            )
         # The end of the table gets the seed in the place of a message from the next cell.
         from_own, to_across, to_diagonal = tl.where(line == num_lines - 1, seed + zero, 0.0), zero, zero
-        for k_from_end in range(0, last_diagonal + 1):
+        for k_from_end in tl.range(0, last_diagonal + 1, loop_unroll_factor=4):
             k = last_diagonal - k_from_end
-            step = k - lane
-            is_cell = (step >= 0) & (step < num_steps) & (lane < band_lines)
-            w_up = firsts[0]
-            ahead = load_weights(weights_ptr, k - 4, lane, line, band_lines, num_steps, max_lines, max_steps)
-            firsts = (firsts[1], firsts[2], firsts[3], ahead)
+            step = k - start
+            is_cell = is_within(step, num_steps)
+            stored = weights[0]
+            ahead = load_weights(weights_ptr, k - 4, line, start, num_steps, max_lines, max_steps, HARD)
+            weights = (weights[1], weights[2], weights[3], ahead)
             if HARD:
-                w_up, w_left = (w_up == 1).to(DTYPE), (w_up == 2).to(DTYPE)
+                w_up, w_left = (stored == 1).to(DTYPE), (stored == 2).to(DTYPE)
             else:
-                w_left = seconds[0]
-                ahead = load_weights(
-                    second_ptr, k - 4, lane, line, band_lines, num_steps, max_lines, max_steps
-                )
-                seconds = (seconds[1], seconds[2], seconds[3], ahead)
+                w_up, w_left = tl.split(stored)
             w_gap = w_up + w_left
             if RECURRENCE == "lcs":  # where it is 0 or 1, but for its rounding
                 w_gap = (w_gap > 0.5).to(DTYPE)
             after = 0.0
             if border_ptr is not None:
                 last_step = k - (LANES - 1)
-                is_passed_on = (band + 1 < num_bands) & (last_step >= 0) & (last_step < num_steps)
+                is_passed_on = (band + 1 < num_bands) & is_within(last_step, num_steps)
                 after = tl.load(border_in + last_step, mask=is_passed_on, other=0.0)
             adjoint = from_own + from_lane_after(to_across, lane, after, LANES)
             is_reached = is_cell
@@ -314,6 +315,5 @@ def zero_beyond(gradient_ptr, num_rows, num_columns, rows_in_item, columns_in_it
     for row in range(0, num_rows):
         row_ptr = gradient_ptr + tl.cast(row, tl.int64) * num_columns
         for start in range(tl.where(row < rows_in_item, columns_in_item, 0), num_columns, LANES):
-            tl.store(
-                row_ptr + start + lane, tl.full((LANES,), 0.0, tl.float32), mask=start + lane < num_columns
-            )
+            column = start + lane
+            tl.store(row_ptr + column, tl.full((LANES,), 0.0, tl.float32), mask=column < num_columns)
