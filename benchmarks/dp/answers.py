@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.dp import plain_loops
-from benchmarks.dp.cases import CONTRASTS, FUNCTIONS, THRESHOLD, Case, Size, is_positive, make_inputs
+from benchmarks.dp.cases import (
+    CONTRASTS,
+    FUNCTIONS,
+    THRESHOLD,
+    Case,
+    Size,
+    chosen_rows,
+    is_positive,
+    make_inputs,
+)
 from benchmarks.dp.contenders import Contender, Values
 
 MAX_VALUE_ERROR = 1e-3
@@ -97,11 +106,13 @@ def _true_values(case: Case, device: torch.device) -> Values:
         return lambda match_BNM, gap_BNM: dp.fsd(match_BNM, gap_BNM, case.gamma, backend="torch")
     if case.function == "lcs":
         return lambda similarity_BNM: dp.lcs(similarity_BNM, THRESHOLD, backend="torch")
-    is_positive_B = is_positive(case, device)
+    is_positive_B, chosen_2BL = is_positive(case, device), chosen_rows(case, device)
 
     def contrast(rows_2BLF: Tensor) -> Tensor:
         x_BLF, y_BLF = rows_2BLF.chunk(2)
         if case.function == "lcs_contrast":
+            index_2BLF = chosen_2BL[..., None].expand(-1, -1, case.channels)
+            x_BLF, y_BLF = rows_2BLF.gather(1, index_2BLF).chunk(2)
             similarity_BLL = plain_loops.cosine_similarity(x_BLF, y_BLF)
             value_B = dp.lcs(similarity_BLL, THRESHOLD, backend="torch")
         else:

@@ -109,6 +109,13 @@ def is_positive(case: Case, device: torch.device) -> Tensor:
     return torch.arange(case.size.batch, device=device) % 2 == 0
 
 
+def chosen_rows(case: Case, device: torch.device) -> Tensor:
+    """The rows (2B, L) that LCS's contrast compares: all of them, in an order of its own per sequence."""
+    generator = torch.Generator().manual_seed(case.size.rows)
+    noise_2BL = torch.rand(2 * case.size.batch, case.size.rows, generator=generator)
+    return noise_2BL.argsort(dim=1).to(device)
+
+
 def match_share(rows_2BLF: Tensor) -> float:
     """The share of cells whose cosine similarity is above the threshold."""
     first_BLF, second_BLF = torch.nn.functional.normalize(rows_2BLF.double(), dim=2).chunk(2)

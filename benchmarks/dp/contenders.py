@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.dp import plain_loops
-from benchmarks.dp.cases import CONTRASTS, TABLES, THRESHOLD, Case, is_positive
+from benchmarks.dp.cases import CONTRASTS, TABLES, THRESHOLD, Case, chosen_rows, is_positive
 
 Kind = Literal["peer", "loops", "prototype", "ours"]
 Values = Callable[..., Tensor]
@@ -119,13 +119,13 @@ def _ours(case: Case, device: torch.device, *, backend: str, recompute: bool) ->
 
 def _composed(case: Case, device: torch.device) -> Values:
     losses = importlib.import_module("ftcl.losses")
-    is_positive_B = is_positive(case, device)
+    is_positive_B, chosen_2BL = is_positive(case, device), chosen_rows(case, device)
 
     def values(rows_2BLF: Tensor) -> Tensor:
-        first_BLF, second_BLF = rows_2BLF.chunk(2)
         if case.function == "fsd_contrast":
-            value_B = losses.fsd_values(first_BLF, second_BLF, gamma=case.gamma)
+            value_B = losses.fsd_values(*rows_2BLF.chunk(2), gamma=case.gamma)
         else:
+            first_BLF, second_BLF = losses.gather_rows(rows_2BLF, chosen_2BL).chunk(2)
             value_B = losses.lcs_values(first_BLF, second_BLF, threshold=THRESHOLD)
         return losses.pair_contrast(value_B, is_positive_B)
 
@@ -137,8 +137,7 @@ def _fused(case: Case, device: torch.device) -> Values:
     is_positive_B = is_positive(case, device)
     if case.function == "fsd_contrast":
         return lambda rows_2BLF: losses.fsd_contrast(rows_2BLF, is_positive_B, gamma=case.gamma)
-    items, length = 2 * case.size.batch, case.size.rows
-    chosen_2BL = torch.arange(length, device=device).expand(items, length).contiguous()
+    chosen_2BL = chosen_rows(case, device)
     return lambda rows_2BLF: losses.lcs_contrast(rows_2BLF, chosen_2BL, is_positive_B, threshold=THRESHOLD)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.dp.cases import THRESHOLD, Case, is_positive
+from benchmarks.dp.cases import THRESHOLD, Case, chosen_rows, is_positive
 
 
 def build(case: Case, device: torch.device) -> Callable[..., Tensor]:
@@ -24,7 +24,8 @@ def build(case: Case, device: torch.device) -> Callable[..., Tensor]:
     is_positive_B = is_positive(case, device)
     if case.function == "fsd_contrast":
         return lambda rows_2BLF: fsd_contrast(rows_2BLF, is_positive_B, case.gamma)
-    return lambda rows_2BLF: lcs_contrast(rows_2BLF, is_positive_B, THRESHOLD)
+    chosen_2BL = chosen_rows(case, device)
+    return lambda rows_2BLF: lcs_contrast(rows_2BLF, chosen_2BL, is_positive_B, THRESHOLD)
 
 
 def soft_dtw(cost_BNM: Tensor, gamma: float) -> Tensor:
@@ -94,9 +95,10 @@ def fsd_contrast(rows_2BLF: Tensor, is_positive_B: Tensor, gamma: float) -> Tens
     return contrast(fsd(match_BLL, gap_BLL, gamma), is_positive_B)
 
 
-def lcs_contrast(rows_2BLF: Tensor, is_positive_B: Tensor, threshold: float) -> Tensor:
-    """LCS of the cosine similarities, contrasted."""
-    return contrast(lcs(cosine_similarity(*rows_2BLF.chunk(2)), threshold), is_positive_B)
+def lcs_contrast(rows_2BLF: Tensor, chosen_2BL: Tensor, is_positive_B: Tensor, threshold: float) -> Tensor:
+    """LCS of the cosine similarities of the chosen rows, contrasted."""
+    chosen_2BLF = torch.stack([rows_LF[row_L] for rows_LF, row_L in zip(rows_2BLF, chosen_2BL, strict=True)])
+    return contrast(lcs(cosine_similarity(*chosen_2BLF.chunk(2)), threshold), is_positive_B)
 
 
 def contrast(value_B: Tensor, is_positive_B: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def _times_or_reason(row: Row, rival: Row | None) -> tuple[str, ...]:
         str(row.repetitions),
         ratio,
         f"{row.gradient_error:.1e}",
-        f"{row.kept_bytes_per_cell:.1f}",
+        "" if row.kept_bytes_per_cell is None else f"{row.kept_bytes_per_cell:.1f}",
         "" if row.peak_mib is None else f"{row.peak_mib:.1f}",
     )
 

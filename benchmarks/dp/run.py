@@ -79,30 +79,39 @@ def measure_case(
         row = Row.of(case, contender)
         rows.append(row)
         try:
-            values = contender.build(case, device)
-            leaves = answers.leaves_on(device, case)
-            inputs = answers.fresh_inputs(contender, leaves)
-            errors = answers.errors(answers.answer(values, inputs), truth)
-            row.set_errors(errors)
-            inputs = answers.fresh_inputs(contender, leaves)
-            row.kept_bytes_per_cell = measure.bytes_kept(values, inputs) / case.cells
+            entry = _examine(row, case, contender, truth)
         except Unavailable as reason:
             row.status, row.reason = "skipped", str(reason)
-            continue
         except Exception as error:
             row.status, row.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
-            continue
-        wrong = answers.why_wrong(errors)
-        if wrong:
-            row.status, row.reason = "wrong", wrong
-        elif case.section != "cold":
-            entries[contender.name] = measure.Entry(contender, values, leaves)
+        else:
+            if row.status == "ok" and case.section != "cold":
+                entries[contender.name] = entry
     del truth
     times = measure.race(entries, budget_s=budget_s, rounds=rounds)
     for row in rows:
         if row.contender in times:
             row.set_times(measure.Spread.of(times[row.contender]), case.bytes_moved)
     return rows
+
+
+def _examine(row: Row, case: Case, contender: Contender, truth: answers.Answer) -> measure.Entry:
+    device = truth.values.device
+    values = contender.build(case, device)
+    leaves = answers.leaves_on(device, case)
+    inputs = answers.fresh_inputs(contender, leaves)
+    started = time.perf_counter()
+    found = answers.answer(values, inputs)
+    about_s = time.perf_counter() - started
+    errors = answers.errors(found, truth)
+    row.set_errors(errors)
+    wrong = answers.why_wrong(errors)
+    if wrong is not None:
+        row.status, row.reason = "wrong", wrong
+    if case.function in cases.TABLES:
+        inputs = answers.fresh_inputs(contender, leaves)
+        row.kept_bytes_per_cell = measure.bytes_kept(values, inputs) / case.cells
+    return measure.Entry(contender, values, leaves, about_s)
 
 
 def _add_isolated(
