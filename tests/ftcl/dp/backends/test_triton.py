@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ DEVICE = "cuda" if HAS_GPU else "cpu"
 RECURRENCES: tuple[Recurrence, ...] = ("soft_dtw", "smooth_dtw", "fsd", "lcs")
 ALL = Wants.GAMMA_GRADIENT
 needs_gpu = pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def _new_memory_holds_nan() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
 
 
 def random_problem(
