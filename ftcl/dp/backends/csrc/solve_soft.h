@@ -1,0 +1,180 @@
+/* One item of a smooth problem: strips down the table and back up.
+
+   Weights take three to four numbers a cell. So that they stay in the cache, only those of a group of strips
+   are there at a time: the way down keeps the border row above each group, and the way back up fills each
+   group once more, except for the last one, which is still there.
+
+   Included once for every pair of LEVEL and BITS, after soft.h. */
+
+#define FORWARD FN(forward_function)
+#define BACKWARD FN(backward_function)
+typedef void FORWARD(ITEM *item, int64_t strip, REAL *keep);
+typedef void BACKWARD(ITEM *item, int64_t strip, const REAL *keep);
+
+#define DEFINE_FORWARD(name, kind, wants, has_band)                      \
+    static void FN(name)(ITEM *item, int64_t strip, REAL *keep) {        \
+        FN(forward)(item, strip, keep, kind, wants, has_band);           \
+    }
+#define DEFINE_BACKWARD(name, kind, wants)                               \
+    static void FN(name)(ITEM *item, int64_t strip, const REAL *keep) {  \
+        FN(backward)(item, strip, keep, kind, wants);                    \
+    }
+#define DEFINE_FORWARDS(name, kind, has_band)                            \
+    DEFINE_FORWARD(PASTE(name, value), kind, VALUE, has_band)            \
+    DEFINE_FORWARD(PASTE(name, tables), kind, TABLE_GRADIENTS, has_band) \
+    DEFINE_FORWARD(PASTE(name, gamma), kind, GAMMA_GRADIENT, has_band)
+#define DEFINE_BACKWARDS(name, kind)                                     \
+    DEFINE_BACKWARD(PASTE(name, tables), kind, TABLE_GRADIENTS)          \
+    DEFINE_BACKWARD(PASTE(name, gamma), kind, GAMMA_GRADIENT)
+#define FORWARDS(name) {FN(PASTE(name, value)), FN(PASTE(name, tables)), FN(PASTE(name, gamma))}
+#define BACKWARDS(name) {NULL, FN(PASTE(name, tables)), FN(PASTE(name, gamma))}
+
+DEFINE_FORWARDS(soft_dtw, SOFT_DTW, 0)
+DEFINE_FORWARDS(smooth_dtw, SMOOTH_DTW, 0)
+DEFINE_FORWARDS(fsd, FSD, 0)
+DEFINE_FORWARDS(lcs, LCS, 0)
+DEFINE_FORWARDS(banded, SOFT_DTW, 1)
+DEFINE_BACKWARDS(back_dtw, SOFT_DTW) /* smooth_dtw's differs in nothing but the weights */
+DEFINE_BACKWARDS(back_fsd, FSD)
+DEFINE_BACKWARDS(back_lcs, LCS)
+
+#define BORDER_SIZE(num_columns) (FRONT + (num_columns) + BACK)
+#define PITCH(num_columns) ((BORDER_SIZE(num_columns) + 15) / 16 * 16 | 16) /* no power of two, for the cache */
+
+static int64_t FN(strip_size)(const struct request *q) {
+    return (q->num_columns + LANES - 1) * NUM_PLANES(q->wants) * LANES;
+}
+
+static int64_t FN(strips_per_group)(const struct request *q) {
+    const int64_t strips = CACHE_SIZE / (FN(strip_size)(q) * (int64_t)sizeof(REAL));
+    const int64_t most = (q->num_rows + LANES - 1) / LANES;
+    return strips < 1 ? 1 : strips < most ? strips : most;
+}
+
+static size_t FN(soft_scratch_size)(const struct request *q) {
+    const int64_t border = BORDER_SIZE(q->num_columns);
+    const int64_t num_strips = (q->num_rows + LANES - 1) / LANES;
+    const int64_t per_group = FN(strips_per_group)(q), groups = (num_strips + per_group - 1) / per_group;
+    int64_t size = 2 * LANES * PITCH(q->num_columns) + 3 * border;
+    if (q->wants) size += per_group * FN(strip_size)(q) + 2 * groups * border;
+    return (size_t)size * sizeof(REAL);
+}
+
+static void FN(zero_gradients)(const struct request *q, int64_t index, int64_t first_row) {
+    const int64_t cells = q->num_rows * q->num_columns, done = first_row * q->num_columns;
+    for (int k = 0; k < (q->recurrence == FSD ? 2 : 1); k++)
+        memset((REAL *)q->gradient[k] + index * cells + done, 0, (size_t)(cells - done) * sizeof(REAL));
+}
+
+/* NOT_FINITE or OUT_OF_RANGE if a cell is not what the kernels can compute with. */
+static unsigned FN(check_range)(const ITEM *item, double scale) {
+    double largest = 0;
+    for (int64_t k = 0; k < item->num_tables; k++) {
+        REAL magnitude;
+        memcpy(&magnitude, &item->rows[k].largest, sizeof magnitude);
+        if (item->rows[k].largest >= (UINT)(2 * BIAS + 1) << MANTISSA_BITS) return NOT_FINITE;
+        largest += (double)magnitude * scale;
+    }
+#if BITS == 32
+    if (largest >= 0x1p22 || largest * (double)(item->num_rows + item->num_columns) >= 0x1p28)
+        return OUT_OF_RANGE;
+#endif
+    return 0;
+}
+
+static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scratch) {
+    static FORWARD *const forwards[][3] = {FORWARDS(soft_dtw), FORWARDS(smooth_dtw), FORWARDS(fsd),
+                                           FORWARDS(lcs), FORWARDS(banded)};
+    static BACKWARD *const backwards[][3] = {BACKWARDS(back_dtw), BACKWARDS(back_dtw), BACKWARDS(back_fsd),
+                                             BACKWARDS(back_lcs)};
+    const double log_2 = 0.69314718055994530942;
+    const double gamma = q->gamma_B ? q->gamma_B[index] : q->gamma;
+    const double threshold = q->threshold_B ? q->threshold_B[index] : q->threshold;
+    const enum recurrence kind = (enum recurrence)q->recurrence;
+    const double scale = 1 / (gamma * log_2);
+    ITEM item = {.kind = kind,
+                 .num_rows = q->lengths ? q->lengths[2 * index] : q->num_rows,
+                 .num_columns = q->lengths ? q->lengths[2 * index + 1] : q->num_columns,
+                 .bandwidth = q->bandwidth,
+                 .num_tables = kind == FSD ? 2 : 1,
+                 .scale = FN(make_scale)(kind == SOFT_DTW ? -scale : scale),
+                 .threshold = (REAL)threshold};
+    FORWARD *const *const forward = forwards[kind == SOFT_DTW && q->bandwidth >= 0 ? LCS + 1 : kind];
+    BACKWARD *const backward = backwards[kind][q->wants];
+
+    REAL *room = (REAL *)scratch;
+    for (int64_t k = 0; k < item.num_tables; k++) {
+        item.rows[k] = (ROWS){.cells = room, .pitch = PITCH(q->num_columns)};
+        item.table[k] = (const REAL *)q->table[k] + index * q->item_stride[k];
+        item.stride[k] = q->row_stride[k];
+        room += LANES * item.rows[k].pitch;
+    }
+    const int64_t border_size = BORDER_SIZE(q->num_columns);
+    const size_t border_bytes = (size_t)border_size * sizeof(REAL);
+    REAL *const border = room, *const border_exponent = border + border_size;
+    item.border = border + FRONT;
+    item.border_exponent = (EXPONENT *)border_exponent + FRONT;
+    item.below = border + 2 * border_size + FRONT;
+    room += 3 * border_size;
+    for (int64_t j = -FRONT; j < item.num_columns + BACK; j++) {
+        item.border[j] = FN(border_value)(kind);
+        item.border_exponent[j] = FN(border_exponent_of)(kind);
+    }
+
+    const int64_t num_strips = (item.num_rows + LANES - 1) / LANES;
+    const int64_t per_group = FN(strips_per_group)(q), strip_size = FN(strip_size)(q);
+    const int64_t last_group = (num_strips - 1) / per_group;
+    REAL *const keep = room, *const checkpoints = keep + per_group * strip_size;
+    for (int64_t strip = 0; strip < num_strips; strip++) {
+        const int64_t group = strip / per_group;
+        if (!q->wants) {
+            forward[VALUE](&item, strip, NULL);
+            continue;
+        }
+        if (strip % per_group == 0) memcpy(checkpoints + 2 * group * border_size, border, 2 * border_bytes);
+        if (group < last_group) forward[VALUE](&item, strip, NULL);
+        else forward[q->wants](&item, strip, keep + strip % per_group * strip_size);
+    }
+
+    REAL x[LANES];
+    EXPONENT e[LANES];
+    memcpy(x, item.end, sizeof x);
+    memcpy(e, item.end_exponent, sizeof e);
+    const int64_t last_lane = LANES - 1 - (item.num_rows - 1) % LANES;
+    const double end = (double)e[last_lane] + (kind == SMOOTH_DTW ? x[last_lane] : log2((double)x[last_lane]));
+    const int is_unreachable = kind == SOFT_DTW && e[last_lane] < -NEVER / 2;
+    const double value = is_unreachable ? INFINITY : (kind == SOFT_DTW ? -end : end) * gamma * log_2;
+    ((REAL *)q->value)[index] = (REAL)value;
+    if (!q->wants) return FN(check_range)(&item, scale);
+
+    if (is_unreachable) {
+        FN(zero_gradients)(q, index, 0);
+    } else {
+        memset(item.below - FRONT, 0, border_bytes);
+        for (int64_t group = last_group; group >= 0; group--) {
+            const int64_t begin = group * per_group;
+            const int64_t end_strip = begin + per_group < num_strips ? begin + per_group : num_strips;
+            if (group < last_group) {
+                memcpy(border, checkpoints + 2 * group * border_size, 2 * border_bytes);
+                for (int64_t strip = begin; strip < end_strip; strip++)
+                    forward[q->wants](&item, strip, keep + (strip - begin) * strip_size);
+            }
+            for (int64_t strip = end_strip - 1; strip >= begin; strip--) {
+                backward(&item, strip, keep + (strip - begin) * strip_size);
+                const int64_t first_row = strip * LANES;
+                const int64_t rows = item.num_rows - first_row < LANES ? item.num_rows - first_row : LANES;
+                for (int64_t k = 0; k < item.num_tables; k++)
+                    FN(write_rows)(&item.rows[k],
+                                   (REAL *)q->gradient[k] +
+                                       (index * q->num_rows + first_row) * q->num_columns,
+                                   rows, item.num_columns, q->num_columns);
+            }
+        }
+        FN(zero_gradients)(q, index, item.num_rows);
+    }
+    if (q->wants == GAMMA_GRADIENT) {
+        const double unit = kind == SOFT_DTW ? -log_2 : kind == SMOOTH_DTW ? log_2 * log_2 : log_2;
+        ((REAL *)q->gamma_gradient)[index] = (REAL)(is_unreachable ? 0 : item.gamma_sum * unit);
+    }
+    return FN(check_range)(&item, scale);
+}
