@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ftcl.dp.backends import native
+
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("torch", "numpy", "numba", "triton", "pysdtw", "tslearn")
 
@@ -29,6 +31,7 @@ def provenance(device: torch.device, threads: int, command: str) -> dict[str, st
         "python": platform.python_version(),
     }
     facts |= {name: _version(name) for name in _PACKAGES}
+    facts["native backend"] = _instruction_set()
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         facts["gpu"] = f"{properties.name}, {properties.multi_processor_count} multiprocessors"
@@ -73,6 +76,12 @@ def _revision() -> str:
     revision = _output("git", "rev-parse", "--short=10", "HEAD")
     changed = _output("git", "status", "--porcelain", "--untracked-files=no")
     return revision + (" with changes" if changed and revision != "unknown" else "")
+
+
+def _instruction_set() -> str:
+    if native.unavailable() is not None:
+        return "missing"
+    return ("any processor", "AVX2", "AVX-512")[native.best_level()]
 
 
 def _version(package: str) -> str:
