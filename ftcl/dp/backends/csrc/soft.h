@@ -53,17 +53,18 @@ typedef struct {
     VREAL gamma; /* what times the cell's gradient adds to that of gamma */
 } WEIGHTS;
 
-INLINE CELLS FN(normalised)(VREAL x, VEXPONENT base) {
+/* x 2^e with a mantissa in [1, 2); x is positive and normal. */
+INLINE CELLS FN(normalised)(VREAL x, VEXPONENT e) {
     const VINT one = (VINT)FN(splat)(1), mantissa = FN(splat_int)(((INT)1 << MANTISSA_BITS) - 1);
-    return (CELLS){(VREAL)(((VINT)x & mantissa) | one), base + FN(exponent_bits)(x)};
+    return (CELLS){(VREAL)(((VINT)x & mantissa) | one), e + FN(exponent_of)(x)};
 }
 
 /* soft_dtw and fsd: the sum of three. */
 INLINE CELLS FN(sum_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, WEIGHTS *w, enum wants wants) {
-    const VEXPONENT base = MAX_EXPONENT(MAX_EXPONENT(diagonal.e, up.e), left.e) - BIAS;
-    const VREAL a_diagonal = diagonal.x * FN(power_of_two)(diagonal.e - base);
-    const VREAL a_up = up.x * FN(power_of_two)(up.e - base);
-    const VREAL a_left = left.x * FN(power_of_two)(left.e - base);
+    const VEXPONENT top = MAX_EXPONENT(MAX_EXPONENT(diagonal.e, up.e), left.e);
+    const VREAL a_diagonal = diagonal.x * FN(power_of_two)(diagonal.e, top);
+    const VREAL a_up = up.x * FN(power_of_two)(up.e, top);
+    const VREAL a_left = left.x * FN(power_of_two)(left.e, top);
     const VREAL sum = a_diagonal + a_up + a_left;
     if (wants) {
         const VREAL share = 1 / sum;
@@ -71,16 +72,16 @@ INLINE CELLS FN(sum_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, WEI
     }
     if (wants == GAMMA_GRADIENT)
         w->gamma = FN(entropy)(w->diagonal) + FN(entropy)(w->up) + FN(entropy)(w->left);
-    return FN(normalised)(sum * cell.x, base + cell.e);
+    return FN(normalised)(sum * cell.x, top + cell.e);
 }
 
 /* lcs: the sum of two where nothing matches, the diagonal alone where something does. */
 INLINE CELLS FN(lcs_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, MASK is_match, WEIGHTS *w,
                           enum wants wants) {
     const VREAL zero = {0};
-    const VEXPONENT base = MAX_EXPONENT(up.e, left.e) - BIAS;
-    const VREAL a_up = up.x * FN(power_of_two)(up.e - base);
-    const VREAL a_left = left.x * FN(power_of_two)(left.e - base);
+    const VEXPONENT top = MAX_EXPONENT(up.e, left.e);
+    const VREAL a_up = up.x * FN(power_of_two)(up.e, top);
+    const VREAL a_left = left.x * FN(power_of_two)(left.e, top);
     const VREAL sum = a_up + a_left;
     if (wants) {
         const VREAL share = FN(select)(is_match, zero, 1 / sum);
@@ -89,12 +90,12 @@ INLINE CELLS FN(lcs_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, MAS
     }
     if (wants == GAMMA_GRADIENT) w->gamma = FN(entropy)(w->up) + FN(entropy)(w->left);
     return FN(normalised)(FN(select)(is_match, diagonal.x * cell.x, sum),
-                          SELECT_EXPONENT(is_match, diagonal.e - BIAS + cell.e, base));
+                          SELECT_EXPONENT(is_match, diagonal.e + cell.e, top));
 }
 
 INLINE VREAL FN(exp2_of_minus)(VREAL z) {
     const VEXPONENT whole = FN(round)(ROUND_SHIFT - z);
-    return FN(exp2_fraction)(-z - TO_REAL(whole)) * FN(power_of_two)(whole + BIAS);
+    return FN(exp2_fraction)(-z - TO_REAL(whole)) * FN(power_of_two)(whole, (VEXPONENT){0});
 }
 
 /* smooth_dtw: the mean of three under their own softmin. */

@@ -141,9 +141,11 @@ typedef VINT VEXPONENT;
 #define TO_REAL(e) __builtin_convertvector(e, VREAL)
 #define NEVER (1 << 30) /* exponent of a border: no sum along a path comes near */
 INLINE void FN(store_exponent)(EXPONENT *p, VEXPONENT e) { FN(store)((REAL *)p, (VREAL)e); }
-/* 2^(e - BIAS), and exactly 0 for e <= 0. */
-INLINE VREAL FN(power_of_two)(VEXPONENT e) { return (VREAL)(FN(max_int)(e, (VINT){0}) << MANTISSA_BITS); }
-INLINE VEXPONENT FN(exponent_bits)(VREAL x) { return (VINT)x >> MANTISSA_BITS; }
+/* 2^(e - top) for e <= top, and exactly 0 where that is no normal number. */
+INLINE VREAL FN(power_of_two)(VEXPONENT e, VEXPONENT top) {
+    return (VREAL)(FN(max_int)(e - (top - BIAS), (VINT){0}) << MANTISSA_BITS);
+}
+INLINE VEXPONENT FN(exponent_of)(VREAL x) { return ((VINT)x >> MANTISSA_BITS) - BIAS; }
 #else
 typedef double EXPONENT;
 typedef VREAL VEXPONENT;
@@ -152,14 +154,14 @@ typedef VREAL VEXPONENT;
 #define SELECT_EXPONENT FN(select)
 #define SPLAT_EXPONENT FN(splat)
 #define TO_REAL(e) (e)
-#define NEVER 1e300
+#define NEVER 1e300 /* likewise */
 INLINE void FN(store_exponent)(EXPONENT *p, VEXPONENT e) { FN(store)(p, e); }
-INLINE VREAL FN(power_of_two)(VEXPONENT e) {
-    return (VREAL)((VINT)(FN(max)(e, (VREAL){0}) + ROUND_SHIFT) << MANTISSA_BITS);
+INLINE VREAL FN(power_of_two)(VEXPONENT e, VEXPONENT top) {
+    return (VREAL)((VINT)(FN(max)(e - top, FN(splat)(-BIAS)) + (ROUND_SHIFT + BIAS)) << MANTISSA_BITS);
 }
-INLINE VEXPONENT FN(exponent_bits)(VREAL x) {
+INLINE VEXPONENT FN(exponent_of)(VREAL x) {
     const VINT two_to_52 = (VINT)FN(splat)(0x1p52);
-    return (VREAL)(((VINT)x >> MANTISSA_BITS) | two_to_52) - 0x1p52;
+    return (VREAL)(((VINT)x >> MANTISSA_BITS) | two_to_52) - (0x1p52 + BIAS);
 }
 #endif
 
