@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ftcl.dp import fsd, lcs, smooth_dtw, soft_dtw
+from ftcl.dp.backends import triton_backend
 from ftcl.dp.backends.problem import TABLE_NAMES, Problem, Recurrence, Solution, Wants
 from ftcl.dp.backends.triton_backend import Tuning, solve, unavailable
 
@@ -97,13 +99,13 @@ def assert_agree(actual: Solution, expected: Solution, **tolerance: float) -> No
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3])
 @pytest.mark.parametrize("recurrence", RECURRENCES)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 4), (1, 4, 1), (1, 3, 4), (2, 5, 3)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 4), (1, 4, 1), (2, 5, 3)])
 def test_agrees_with_the_loops(recurrence: Recurrence, shape: tuple[int, int, int], gamma: float) -> None:
     problem = random_problem(recurrence, shape, gamma)
     assert_agree(solve(problem, ALL), reference(problem))
 
 
-# Bands of one and two lanes, the last one full or not; as many lanes as lines; a full warp, and one more.
+# Bands of one and more lanes, the last one full or not; as many lanes as lines; one more than a warp.
 @pytest.mark.parametrize(
     ("recurrence", "shape", "max_lanes"),
     [
@@ -113,7 +115,6 @@ def test_agrees_with_the_loops(recurrence: Recurrence, shape: tuple[int, int, in
         ("lcs", (1, 5, 5), 2),
         ("fsd", (1, 9, 7), 4),
         ("soft_dtw", (1, 16, 17), 16),
-        ("soft_dtw", (1, 32, 32), 2048),
         ("fsd", (1, 33, 34), 2048),
     ],
 )
@@ -246,20 +247,12 @@ def test_empty_batch(recurrence: Recurrence) -> None:
     assert {x.shape for x in solution.table_gradients} == {(0, 3, 4)}
 
 
-def test_says_why_it_is_unavailable() -> None:
+def test_says_why_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unavailable(torch.device("cuda")) is None
     assert "computes on GPUs" in str(unavailable(torch.device("cpu")))
-    code = """
-import sys
-sys.modules["triton"] = None
-import torch
-from ftcl.dp.backends.triton_backend import unavailable
-print(unavailable(torch.device("cuda")))
-"""
-    output = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "pip install triton" in output.stdout
+    monkeypatch.setitem(sys.modules, "triton", None)  # as if it could not be imported
+    module = runpy.run_path(triton_backend.__file__)
+    assert "pip install triton" in module["unavailable"](torch.device("cuda"))
 
 
 @functools.cache
