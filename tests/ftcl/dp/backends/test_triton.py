@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[4]
 DEVICE = "cuda" if HAS_GPU else "cpu"
 RECURRENCES: tuple[Recurrence, ...] = ("soft_dtw", "smooth_dtw", "fsd", "lcs")
 ALL = Wants.GAMMA_GRADIENT
-needs_gpu = pytest.mark.skipif(not HAS_GPU, reason="needs a GPU")
+needs_gpu = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)
