@@ -3,12 +3,14 @@
 Shapes: B pairs, N and M candidates of their two members, E channels.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ftcl.dp import cosine_similarity, fsd, lcs
+from ftcl.losses import fused
 from ftcl.losses.candidates import gather_rows
 
 Alignment = Literal["dp", "mean"]
@@ -16,10 +18,14 @@ Alignment = Literal["dp", "mean"]
 
 def pair_contrast(value_B: Tensor, is_positive_B: Tensor) -> Tensor:
     """Mean over the negative pairs - mean over the positive pairs; a kind without pairs contributes 0."""
-    positive_B = is_positive_B.to(value_B.dtype)
+    return (value_B * contrast_weights(is_positive_B, value_B.dtype)).sum()
+
+
+def contrast_weights(is_positive_B: Tensor, dtype: torch.dtype) -> Tensor:
+    """Derivative of `pair_contrast` to the value of each pair, (B,)."""
+    positive_B = is_positive_B.to(dtype)
     negative_B = 1 - positive_B
-    weight_B = negative_B / negative_B.sum().clamp(min=1) - positive_B / positive_B.sum().clamp(min=1)
-    return (value_B * weight_B).sum()
+    return negative_B / negative_B.sum().clamp(min=1) - positive_B / positive_B.sum().clamp(min=1)
 
 
 def fsd_contrast(
@@ -34,8 +40,14 @@ def fsd_contrast(
     `compared_2BLF`: (2B, L, F), the first members of the pairs before the second ones. For the other
     arguments see `fsd_values` and `pair_contrast`.
     """
-    first_BLF, second_BLF = _members(compared_2BLF, is_positive_B)
-    return pair_contrast(fsd_values(first_BLF, second_BLF, gamma=gamma, alignment=alignment), is_positive_B)
+    _check_pairs(compared_2BLF, is_positive_B)
+
+    def compose(compared_2BLF: Tensor) -> Tensor:
+        first_BLF, second_BLF = compared_2BLF.chunk(2)
+        value_B = fsd_values(first_BLF, second_BLF, gamma=gamma, alignment=alignment)
+        return pair_contrast(value_B, is_positive_B)
+
+    return _fused_or_composed(compose, compared_2BLF, None, is_positive_B, "fsd", gamma, 0.0, alignment)
 
 
 def lcs_contrast(
@@ -52,9 +64,16 @@ def lcs_contrast(
     `embedding_2BTE`: (2B, T, E), the first members of the pairs before the second ones; `chosen_2BL`: (2B, L)
     integers, the rows that `gather_rows` takes. For the other arguments see `lcs_values` and `pair_contrast`.
     """
-    first_BLE, second_BLE = _members(gather_rows(embedding_2BTE, chosen_2BL), is_positive_B)
-    value_B = lcs_values(first_BLE, second_BLE, threshold=threshold, gamma=gamma, alignment=alignment)
-    return pair_contrast(value_B, is_positive_B)
+    _check_pairs(embedding_2BTE, is_positive_B)
+
+    def compose(embedding_2BTE: Tensor) -> Tensor:
+        first_BLE, second_BLE = gather_rows(embedding_2BTE, chosen_2BL).chunk(2)
+        value_B = lcs_values(first_BLE, second_BLE, threshold=threshold, gamma=gamma, alignment=alignment)
+        return pair_contrast(value_B, is_positive_B)
+
+    return _fused_or_composed(
+        compose, embedding_2BTE, chosen_2BL, is_positive_B, "lcs", gamma, threshold, alignment
+    )
 
 
 def fsd_tables(first_BNE: Tensor, second_BME: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,13 +115,29 @@ def lcs_values(
     return lcs(similarity_BNM, threshold, gamma=gamma)
 
 
-def _members(x_2BLE: Tensor, is_positive_B: Tensor) -> tuple[Tensor, Tensor]:
-    num_pairs = len(is_positive_B)
-    if len(x_2BLE) != 2 * num_pairs:
+def _fused_or_composed(
+    compose: Callable[[Tensor], Tensor],
+    rows_2BTE: Tensor,
+    chosen_2BL: Tensor | None,
+    is_positive_B: Tensor,
+    recurrence: Literal["fsd", "lcs"],
+    gamma: float | Tensor,
+    threshold: float | Tensor,
+    alignment: Alignment,
+) -> Tensor:
+    kernels = fused.find_kernels(rows_2BTE, chosen_2BL, gamma, threshold) if alignment == "dp" else None
+    if kernels is None:
+        return compose(rows_2BTE)
+    comparison = fused.Comparison(recurrence, float(gamma), float(threshold))
+    return fused.fused_contrast(kernels, comparison, rows_2BTE, chosen_2BL, is_positive_B, compose)
+
+
+def _check_pairs(x_2BLE: Tensor, is_positive_B: Tensor) -> None:
+    if len(x_2BLE) != 2 * len(is_positive_B):
         raise ValueError(
-            f"is_positive_B must have an entry for every two of the {len(x_2BLE)} sequences, got {num_pairs}"
+            f"is_positive_B must have an entry for every two of the {len(x_2BLE)} sequences, "
+            f"got {len(is_positive_B)}"
         )
-    return x_2BLE[:num_pairs], x_2BLE[num_pairs:]
 
 
 def _scaled_mean(similarity_BNM: Tensor) -> Tensor:
