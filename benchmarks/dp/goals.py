@@ -96,6 +96,7 @@ def _gpu(rows: Sequence[Row]) -> Iterator[Finding]:
             goal = f"{function} {name_of(size)}: at least {GPU_SPEEDUP:.0f} × faster than pysdtw's soft-DTW"
             finding = _ratio(goal, peer, ours, GPU_SPEEDUP)
             speed = f"; {ours.gbytes_per_s:.3g} GB/s" if ours and ours.gbytes_per_s else ""
+            speed += f"; {ours.replay_ms:.3g} ms as a CUDA graph" if ours and ours.replay_ms else ""
             yield finding._replace(figures=finding.figures + speed)
 
 

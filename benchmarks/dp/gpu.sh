@@ -3,9 +3,10 @@
 #
 #     bash benchmarks/dp/gpu.sh [FOLDER]        default: benchmarks/dp/results/gpu
 #
-# The tests on the GPU, the bounds of the machine, launches and CUDA graphs, and the benchmark; each prints to
-# the terminal and into a file of FOLDER. PYTHON names another interpreter than python3. It needs torch with
-# CUDA, triton, numpy and pytest; pysdtw, numba and matplotlib take part if they are there.
+# The tests on the GPU, launches and CUDA graphs, the benchmark, and how far it is from the machine's bounds.
+# Each prints to the terminal and into a file of FOLDER; one that fails or misses a goal lets the others go on.
+# PYTHON names another interpreter than python3. It needs torch with CUDA, triton, numpy and pytest; pysdtw,
+# numba and matplotlib take part if they are there.
 set -uo pipefail
 folder=$(realpath -m "${1:-benchmarks/dp/results/gpu}")
 python=${PYTHON:-python3}
@@ -39,9 +40,9 @@ step() { # name of the step, then its command
 }
 
 step tests "$python" -m pytest -q -p no:cacheprovider tests/ftcl/dp
-step bound "$python" -m benchmarks.dp.bound
 step checks "$python" -m benchmarks.dp.gpu_checks
 step times "$python" -m benchmarks.dp --device cuda --out "$folder/cuda.csv" --plot "$folder/dp_growth_gpu.svg"
+step bound "$python" -m benchmarks.dp.bound --times "$folder/cuda.csv"
 
 printf '\nresults: %s\n' "$folder"
 if ((${#failed[@]})); then

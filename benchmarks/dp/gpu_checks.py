@@ -18,9 +18,9 @@ from benchmarks.dp import cases
 from benchmarks.dp.answers import leaves_on
 from benchmarks.dp.cases import TABLES, Size
 from benchmarks.dp.contenders import BY_NAME, Values
+from benchmarks.dp.measure import captured, replay_ms
 
 SIZES = (Size(16, 30, 30), Size(64, 128, 128), Size(16, 512, 512), Size(4, 2048, 2048), Size(2, 30, 4096))
-REPLAYS = 20
 
 
 def main() -> int:
@@ -39,13 +39,13 @@ def main() -> int:
         _both(values, leaves)
         forward, backward = kernels(values, leaves)
         waits = host_waits(values, leaves)
-        difference, replay_ms = captured(values, leaves)
+        difference, replay = replayed_difference(values, leaves)
         has_one_launch = len(forward) == 1 or case.function not in TABLES
         is_right = has_one_launch and waits is None and difference <= 1e-6
         is_good &= is_right
         print(
             f"{'good' if is_right else 'FAULT':6}{case}: {len(forward)} + {len(backward)} kernels, replay "
-            f"{replay_ms:.4f} ms, graph differs by {difference:.1e}" + (f", waits: {waits}" if waits else "")
+            f"{replay:.4f} ms, graph differs by {difference:.1e}" + (f", waits: {waits}" if waits else "")
         )
         if not has_one_launch:
             print("      forward: " + ", ".join(forward))
@@ -72,30 +72,16 @@ def host_waits(values: Values, leaves: tuple[Tensor, ...]) -> str | None:
     return None
 
 
-def captured(values: Values, leaves: tuple[Tensor, ...]) -> tuple[float, float]:
+def replayed_difference(values: Values, leaves: tuple[Tensor, ...]) -> tuple[float, float]:
     """Largest difference of a replayed gradient, for other inputs than captured, and ms of a replay."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            _both(values, leaves)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        replayed = _both(values, leaves)
+    graph, replayed = captured(values, leaves)
     with torch.no_grad():
         for x in leaves:
             x.copy_(x.flip(0))
     expected = _both(values, leaves)
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     graph.replay()
-    start.record()
-    for _ in range(REPLAYS):
-        graph.replay()
-    end.record()
-    end.synchronize()
     pairs = zip(replayed, expected, strict=True)
-    return max(float((x - y).abs().max()) for x, y in pairs), start.elapsed_time(end) / REPLAYS
+    return max(float((x - y).abs().max()) for x, y in pairs), replay_ms(graph)
 
 
 def _both(values: Values, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

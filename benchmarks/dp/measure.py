@@ -13,6 +13,7 @@ from benchmarks.dp.contenders import Contender, Values
 
 SHORT_S, LONG_S = 0.02, 1.0
 LONG_REPETITIONS = 3
+REPLAYS = 20
 MAX_CALLS_A_TURN = 200
 
 
@@ -108,6 +109,32 @@ def bytes_kept(values: Values, leaves: tuple[Tensor, ...]) -> int:
     for x in leaves:
         kept.pop(x.untyped_storage().data_ptr(), None)
     return sum(kept.values())
+
+
+def captured(values: Values, leaves: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+    """A CUDA graph of a forward and backward pass, and the gradients that it writes."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            answer(values, leaves)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        gradients = answer(values, leaves).gradients
+    return graph, gradients
+
+
+def replay_ms(graph: torch.cuda.CUDAGraph) -> float:
+    """Milliseconds of a replay: what is left of a call without launching it from Python."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    graph.replay()
+    start.record()
+    for _ in range(REPLAYS):
+        graph.replay()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / REPLAYS
 
 
 def peak_on_gpu(run: Callable[[], object]) -> int:

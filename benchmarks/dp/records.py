@@ -20,6 +20,7 @@ Status = Literal["ok", "wrong", "failed", "skipped"]
 class Row:
     """Figures that were not measured are None; a wrong or failed contender has no times.
 
+    `replay_ms` is the time of a CUDA graph of the same passes, without what launching them from Python costs.
     `import_s` (after torch's) and `first_call_s` stand in the row of the case that a fresh process ran first.
     """
 
@@ -39,6 +40,7 @@ class Row:
     p10_ms: float | None = None
     p90_ms: float | None = None
     min_ms: float | None = None
+    replay_ms: float | None = None
     gbytes_per_s: float | None = None
     import_s: float | None = None
     first_call_s: float | None = None

@@ -92,6 +92,8 @@ def measure_case(
     for row in rows:
         if row.contender in times:
             row.set_times(measure.Spread.of(times[row.contender]), case.bytes_moved)
+            if device.type == "cuda" and row.contender.startswith(("triton", "fused")):
+                _time_replay(row, entries[row.contender])
     return rows
 
 
@@ -112,6 +114,13 @@ def _examine(row: Row, case: Case, contender: Contender, truth: answers.Answer) 
         inputs = answers.fresh_inputs(contender, leaves)
         row.kept_bytes_per_cell = measure.bytes_kept(values, inputs) / case.cells
     return measure.Entry(contender, values, leaves, about_s)
+
+
+def _time_replay(row: Row, entry: measure.Entry) -> None:
+    try:
+        row.replay_ms = measure.replay_ms(measure.captured(entry.values, entry.leaves)[0])
+    except RuntimeError as error:
+        row.reason = f"no CUDA graph: {one_line(error)}"
 
 
 def _add_isolated(
