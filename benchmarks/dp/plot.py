@@ -59,11 +59,11 @@ def draw(table: Path, picture: Path) -> None:
             axes.plot(length, median, line, color=colour, linewidth=width, marker="o", markersize=3.5)
             axes.fill_between(length, p10, p90, color=colour, alpha=0.2, linewidth=0)
             ends.append((median[-1], length[-1], label, colour))
-        _label(axes, ends)
         lengths = [size.rows for size in GROWTH_SIZES]
         axes.set(xscale="log", yscale="log", xlim=(4.4, 1100), xlabel="length N = M of the two sequences")
         axes.set_xticks(lengths, [str(n) for n in lengths])
         axes.minorticks_off()
+        _label(axes, ends)
         axes.set_ylabel("ms, forward and backward")
         axes.set_title("Soft-DTW of 16 pairs, γ = 0.1, float32", loc="left", fontsize=12, fontweight="bold")
         axes.grid(color="#e4e4e4", linewidth=0.8)
@@ -82,11 +82,13 @@ def draw(table: Path, picture: Path) -> None:
 
 def _label(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Names at the ends of the lines, moved apart where they would touch."""
+    bottom, top = axes.get_ylim()
+    apart = (top / bottom) ** 0.05  # a line of text
     lowest = 0.0
     for median, length, label, colour in sorted(ends):
-        height = median if length < 500 else max(median, lowest * 1.55)
-        if length >= 500:
-            lowest = height
+        height = median
+        if length == GROWTH_SIZES[-1].rows:
+            height = lowest = max(median, lowest * apart)
         axes.annotate(
             label,
             (length, height),
