@@ -27,7 +27,7 @@ def provenance(device: torch.device, threads: int, command: str) -> dict[str, st
         "threads": str(threads),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "unset"),
         "load before": " ".join(f"{x:.2f}" for x in os.getloadavg()),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "python": platform.python_version(),
     }
     facts |= {name: _version(name) for name in _PACKAGES}
