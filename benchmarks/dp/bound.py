@@ -2,10 +2,11 @@
 
     python -m benchmarks.dp.bound [--times CSV]
 
-bound = max(launches × launch time, bytes / bandwidth, steps × latency of a step), with everything measured
-here: the bandwidth of a large copy, the time that one more launch takes, and the time that one more step of a
-chain of dependent operations takes. With the results of a run (`python -m benchmarks.dp --device cuda`) it
-also prints how far each is from its bound.
+bound = max(launches, bytes / bandwidth, steps × latency of a step), with everything measured here: the time
+of a forward and backward pass through torch of one launch each, the bandwidth of a large copy, and the time
+that one more step of a chain of dependent operations takes, over as many lanes as the table needs: a table is
+filled by one multiprocessor. With the results of a run (`python -m benchmarks.dp --device cuda`) it also
+prints how far each is from its bound.
 """
 
 import argparse
@@ -15,45 +16,53 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.dp.cases import GPU_SIZES, SIZES, TABLES, Case, table_case
+from benchmarks.dp.cases import GPU_SIZES, SIZES, TABLES, Case, Size, table_case
+from ftcl.dp.backends.triton_backend import Tuning
 
+ALL_SIZES = tuple(dict.fromkeys((*SIZES, *GPU_SIZES)))
 GOAL = 3.0  # times the bound
-LAUNCHES = 2  # forward with the unit gradients, and their product with the incoming gradient
 COPY_BYTES = 1 << 30
 SHORT_CHAIN, LONG_CHAIN = 2_000, 10_000
 SHORT_QUEUE, LONG_QUEUE = 50, 250
 REPETITIONS = 20
 
 
+class Steps(NamedTuple):
+    """Seconds that one more diagonal takes."""
+
+    soft: float
+    hard: float
+    backwards: float
+
+
 @dataclass(frozen=True)
 class Machine:
-    """Measured figures of a GPU, in seconds and bytes."""
+    """Measured figures of a GPU: `launches_s` is that of both passes, `steps` goes by the lanes."""
 
     bytes_per_s: float
-    launch_s: float
-    soft_step_s: float
-    hard_step_s: float
-    adjoint_step_s: float
+    launches_s: float
+    steps: dict[int, Steps]
 
 
 @dataclass(frozen=True)
 class Bound:
     """The three bounds of a case in seconds; the largest of them holds."""
 
-    launch_s: float
+    launches_s: float
     bytes_s: float
     steps_s: float
 
     @property
     def seconds(self) -> float:
-        return max(self.launch_s, self.bytes_s, self.steps_s)
+        return max(self.launches_s, self.bytes_s, self.steps_s)
 
     @property
     def reason(self) -> str:
-        named = {"launches": self.launch_s, "bytes": self.bytes_s, "steps": self.steps_s}
+        named = {"launches": self.launches_s, "bytes": self.bytes_s, "steps": self.steps_s}
         return max(named, key=lambda name: named[name])
 
 
@@ -68,18 +77,17 @@ def main() -> int:
     times_ms = {} if times_path is None else read_times(times_path)
     machine = measure()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
-    print(
-        f"copy {machine.bytes_per_s / 1e12:.2f} TB/s, launch {1e6 * machine.launch_s:.2f} µs, step "
-        f"{1e9 * machine.soft_step_s:.0f} ns soft, {1e9 * machine.hard_step_s:.0f} ns hard, "
-        f"{1e9 * machine.adjoint_step_s:.0f} ns backwards\n"
-    )
-    print(f"{'case':24}{'launches':>12}{'bytes':>12}{'steps':>12}{'bound, µs':>12}")
+    print(f"copy {machine.bytes_per_s / 1e12:.2f} TB/s, launches {1e6 * machine.launches_s:.1f} µs a pass")
+    for lanes, step in machine.steps.items():
+        soft, hard, backwards = (f"{1e9 * x:.0f} ns" for x in step)
+        print(f"a step of {lanes} lanes: {soft} soft, {hard} hard, {backwards} backwards")
+    print(f"\n{'case':24}{'launches':>12}{'bytes':>12}{'steps':>12}{'bound, µs':>12}")
     is_met = True
-    for size in dict.fromkeys((*SIZES, *GPU_SIZES)):
+    for size in ALL_SIZES:
         for function in TABLES:
             case = table_case(function, size)
             bound = bound_of(case, machine)
-            parts = (bound.launch_s, bound.bytes_s, bound.steps_s, bound.seconds)
+            parts = (bound.launches_s, bound.bytes_s, bound.steps_s, bound.seconds)
             line = f"{case!s:24}" + "".join(f"{1e6 * x:12.1f}" for x in parts) + f"  {bound.reason}"
             if (measured_ms := times_ms.get(str(case))) is not None:
                 ratio = measured_ms / 1e3 / bound.seconds
@@ -91,7 +99,7 @@ def main() -> int:
 
 
 def bound_of(case: Case, machine: Machine) -> Bound:
-    """The bounds of a forward pass with unit gradients; the backward pass counts as a launch only.
+    """The bounds of a forward pass with unit gradients; the backward pass counts with its launch only.
 
     Bytes: tables are read, weights written and read again, unit gradients written, each once.
     """
@@ -99,11 +107,11 @@ def bound_of(case: Case, machine: Machine) -> Bound:
     is_hard = case.gamma == 0
     weight_bytes = 1 if is_hard else 8
     bytes_per_cell = 4 * num_tables + 2 * weight_bytes + 4 * num_tables
-    step_s = (machine.hard_step_s if is_hard else machine.soft_step_s) + machine.adjoint_step_s
+    step = machine.steps[lanes_of(case.size)]
+    step_s = (step.hard if is_hard else step.soft) + step.backwards
     num_steps = case.size.rows + case.size.columns - 1
-    return Bound(
-        LAUNCHES * machine.launch_s, case.cells * bytes_per_cell / machine.bytes_per_s, num_steps * step_s
-    )
+    bytes_s = case.cells * bytes_per_cell / machine.bytes_per_s
+    return Bound(machine.launches_s, bytes_s, num_steps * step_s)
 
 
 def measure() -> Machine:
@@ -113,28 +121,34 @@ def measure() -> Machine:
     source = torch.zeros(COPY_BYTES // 4, device="cuda")
     target = torch.empty_like(source)
     copy_s = seconds(lambda: target.copy_(source))
-    number = torch.zeros(1, device="cuda")
+    number = torch.zeros(1, device="cuda", requires_grad=True)
+    seed = torch.ones_like(number)
 
-    def queue(length: int) -> None:
+    def passes(length: int) -> None:
         for _ in range(length):
-            number.add_(1.0)
+            torch.autograd.grad(number.exp(), number, seed)
 
-    launch_s = slope(queue, SHORT_QUEUE, LONG_QUEUE)
-    out = torch.empty(32, device="cuda")
+    def steps_of(lanes: int) -> Steps:
+        out = torch.empty(lanes, device="cuda")
 
-    def step_s(kernel: Callable[..., object]) -> float:
-        def run(num_steps: int) -> None:
-            kernel[(1,)](out, num_steps, LANES=32, num_warps=1)  # type: ignore[index]
+        def step_s(kernel: Any) -> float:
+            def run(num_steps: int) -> None:
+                kernel[(1,)](out, num_steps, LANES=lanes, num_warps=Tuning().warps(lanes))
 
-        return slope(run, SHORT_CHAIN, LONG_CHAIN)
+            return slope(run, SHORT_CHAIN, LONG_CHAIN)
+
+        return Steps(*(step_s(x) for x in (kernels.soft_chain, kernels.hard_chain, kernels.adjoint_chain)))
 
     return Machine(
         bytes_per_s=2 * COPY_BYTES / copy_s,
-        launch_s=launch_s,
-        soft_step_s=step_s(kernels.soft_chain),
-        hard_step_s=step_s(kernels.hard_chain),
-        adjoint_step_s=step_s(kernels.adjoint_chain),
+        launches_s=slope(passes, SHORT_QUEUE, LONG_QUEUE),
+        steps={lanes: steps_of(lanes) for lanes in sorted({lanes_of(size) for size in ALL_SIZES})},
     )
+
+
+def lanes_of(size: Size) -> int:
+    """Lanes that the Triton backend gives to a table."""
+    return Tuning().lanes(min(size.rows, size.columns))
 
 
 def seconds(run: Callable[[], object]) -> float:

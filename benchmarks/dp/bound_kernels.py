@@ -4,24 +4,27 @@
 import triton
 import triton.language as tl
 
-from ftcl.dp.backends.triton_steps import from_lane_after, from_lane_before
+from ftcl.dp.backends.triton_steps import fast_log2, from_lane_after, from_lane_before
 
 
 @triton.jit
 def soft_chain(out_ptr, num_steps, LANES: tl.constexpr):
-    """One exchange between lanes and one smooth maximum of two numbers a step."""
+    """One exchange between lanes and one smooth maximum of three numbers a step."""
     lane = tl.arange(0, LANES)
     value = lane.to(tl.float32)
+    diagonal = value
     for _ in range(0, num_steps):
         across = from_lane_before(value, lane, 0.0)
-        largest = tl.maximum(across, value)
-        value = largest + tl.log2(tl.exp2(across - largest) + tl.exp2(value - largest))
+        largest = tl.maximum(diagonal, tl.maximum(across, value))
+        total = tl.exp2(diagonal - largest) + tl.exp2(across - largest) + tl.exp2(value - largest)
+        value = largest + fast_log2(total)
+        diagonal = across
     tl.store(out_ptr + lane, value)
 
 
 @triton.jit
 def hard_chain(out_ptr, num_steps, LANES: tl.constexpr):
-    """One exchange between lanes, one maximum and one addition a step."""
+    """One exchange between lanes, maxima and one addition a step."""
     lane = tl.arange(0, LANES)
     value = lane.to(tl.float32)
     for _ in range(0, num_steps):

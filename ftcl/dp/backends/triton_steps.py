@@ -10,6 +10,7 @@ ten-thousandth of a table value in the thousands, would already change the weigh
 
 import triton
 import triton.language as tl
+from triton.language.target_info import is_cuda
 
 EXCLUDED = tl.constexpr(-1e30)  # finite, since 0 · infinity is NaN
 FEASIBLE = tl.constexpr(-1e29)  # values below come from an excluded cell
@@ -21,6 +22,9 @@ LN2 = tl.constexpr(0.6931471805599453)
 def add(a, b):
     """For reductions."""
     return a + b
+
+
+IS_INTERPRETED = tl.constexpr(not isinstance(add, triton.JITFunction))
 
 
 @triton.jit
@@ -45,6 +49,17 @@ def from_lane_after(x, lane, fill, LANES: tl.constexpr):
 
 
 @triton.jit
+def fast_log2(x):
+    """log2 x within 2^-22 for x in [1, 3], on NVIDIA's GPUs in one instruction instead of two dozen."""
+    if not IS_INTERPRETED and is_cuda() and x.dtype == tl.float32:
+        return tl.inline_asm_elementwise(
+            "lg2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.log2(x)
+
+
+@triton.jit
 def smooth_maximum(diagonal, up, left, EXPECTATION: tl.constexpr, GAMMA_GRADIENT: tl.constexpr):
     """Smooth maximum of three numbers in units of γ·ln 2, the largest of which is 0.
 
@@ -57,7 +72,8 @@ def smooth_maximum(diagonal, up, left, EXPECTATION: tl.constexpr, GAMMA_GRADIENT
         left = tl.maximum(left, NEGLIGIBLE)
     e_diagonal, e_up, e_left = tl.exp2(diagonal), tl.exp2(up), tl.exp2(left)
     total = e_diagonal + e_up + e_left
-    normaliser = 1.0 / total
+    root = tl.rsqrt(total)  # one instruction, where a division takes nine
+    normaliser = root * root
     w_up, w_left = e_up * normaliser, e_left * normaliser
     if EXPECTATION or GAMMA_GRADIENT:
         p_diagonal = e_diagonal * normaliser
@@ -72,7 +88,7 @@ def smooth_maximum(diagonal, up, left, EXPECTATION: tl.constexpr, GAMMA_GRADIENT
         w_up *= 1.0 + LN2 * (up - mean)
         w_left *= 1.0 + LN2 * (left - mean)
     else:
-        maximum = tl.log2(total)
+        maximum = fast_log2(total)
         if GAMMA_GRADIENT:
             gamma_gradient = LN2 * (maximum - mean)
     return maximum, w_up, w_left, gamma_gradient

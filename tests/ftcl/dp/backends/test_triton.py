@@ -281,6 +281,10 @@ def test_one_warp_exchanges_by_shuffles_and_never_waits() -> None:
         assert found["shuffles"] > 0, name
 
 
+def test_logarithms_take_one_instruction() -> None:
+    assert findings()["fsd, one warp"]["fast_logarithms"] > 0
+
+
 @needs_gpu
 def test_no_synchronisation_and_cuda_graphs() -> None:
     lengths = torch.tensor([[200, 100], [3, 300], [256, 300]])

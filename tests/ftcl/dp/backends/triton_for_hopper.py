@@ -75,6 +75,7 @@ def main() -> None:
             "warps": kernel.metadata.num_warps,
             "barriers": kernel.asm["ptx"].count("bar.sync"),
             "shuffles": kernel.asm["ptx"].count("shfl.sync"),
+            "fast_logarithms": kernel.asm["ptx"].count("lg2.approx"),
             "layout_conversions": kernel.asm["ttgir"].count("convert_layout"),
             **resources(kernel.asm["ptx"]),
         }
