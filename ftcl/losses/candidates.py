@@ -27,5 +27,9 @@ def select_candidates(
 
 
 def gather_rows(x_BTE: Tensor, index_BL: Tensor) -> Tensor:
-    """x[b, index[b, l]], (B, L, E)."""
-    return x_BTE.gather(1, index_BL[..., None].expand(-1, -1, x_BTE.shape[2]))
+    """x[b, index[b, l]], (B, L, E); the gradient to x is laid out in memory like x."""
+    x_BET, index_BEL = x_BTE.mT, index_BL[:, None].expand(-1, x_BTE.shape[2], -1)
+    if x_BET.is_contiguous():
+        # Else its gradient would be laid out the other way, and adding it to others take many times longer.
+        return x_BET.gather(2, index_BEL).mT
+    return x_BTE.gather(1, index_BEL.mT)

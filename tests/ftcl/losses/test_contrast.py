@@ -128,3 +128,14 @@ def test_gather_takes_whole_rows() -> None:
     index_BL = torch.tensor([[3, 1], [0, 2]])
     assert torch.equal(gather_rows(x_BTF, index_BL)[1], x_BTF[1, [0, 2]])
     assert torch.equal(gather_rows(x_BTF, index_BL)[0], x_BTF[0, [3, 1]])
+
+
+def test_gather_keeps_the_layout_for_the_gradient() -> None:
+    x_BTF = torch.arange(24.0).view(2, 4, 3)
+    index_BL = torch.tensor([[3, 1], [0, 2]])
+    for x in (x_BTF.clone().requires_grad_(), x_BTF.mT.contiguous().mT.requires_grad_()):
+        rows = gather_rows(x, index_BL)
+        assert torch.equal(rows, torch.stack([x[b, i] for b, i in enumerate(index_BL)]))
+        (gradient,) = torch.autograd.grad(rows.sum(), x)
+        assert gradient.stride() == x.stride()
+        assert gradient.sum(2).tolist() == [[0, 3, 0, 3], [3, 0, 3, 0]]
