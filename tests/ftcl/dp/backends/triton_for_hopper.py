@@ -44,6 +44,12 @@ def problems() -> Iterator[tuple[str, Problem, Wants]]:
     yield "smooth_dtw, bands", make("smooth_dtw", 2100, 2200), Wants.GAMMA_GRADIENT
 
 
+def shapes_of_one_kernel() -> Iterator[Problem]:
+    for num_rows, num_columns in ((1, 1), (5, 7), (16, 16), (30, 31)):
+        wider = torch.empty(1, num_rows, num_columns + 3)
+        yield Problem("lcs", (wider[:, :, 3:],), gamma=0.0, threshold=0.5 * num_rows)
+
+
 def compile_for(problem: Problem, wants: Wants) -> Any:
     compiled = []
     kernel = triton_kernels.solve_kernel
@@ -79,7 +85,8 @@ def main() -> None:
             "layout_conversions": kernel.asm["ttgir"].count("convert_layout"),
             **resources(kernel.asm["ptx"]),
         }
-    print(json.dumps(findings))
+    kernels = {compile_for(problem, Wants.TABLE_GRADIENTS).hash for problem in shapes_of_one_kernel()}
+    print(json.dumps({"kernels": findings, "kernels_for_four_shapes": len(kernels)}))
 
 
 if __name__ == "__main__":
