@@ -105,7 +105,7 @@ def test_agrees_with_the_loops(recurrence: Recurrence, shape: tuple[int, int, in
     assert_agree(solve(problem, ALL), reference(problem))
 
 
-# Bands of one and more lanes, the last one full or not; as many lanes as lines; one more than a warp.
+# Bands of one and more lanes, the last one full or not; as many lanes as lines; more lanes than lines.
 @pytest.mark.parametrize(
     ("recurrence", "shape", "max_lanes"),
     [
@@ -114,13 +114,21 @@ def test_agrees_with_the_loops(recurrence: Recurrence, shape: tuple[int, int, in
         ("smooth_dtw", (1, 6, 5), 2),
         ("lcs", (1, 5, 5), 2),
         ("fsd", (1, 9, 7), 4),
-        ("soft_dtw", (1, 16, 17), 16),
-        ("fsd", (1, 33, 34), 2048),
+        ("soft_dtw", (1, 8, 9), 8),
+        ("lcs", (1, 17, 16), 2048),
     ],
 )
 def test_lanes_and_bands(recurrence: Recurrence, shape: tuple[int, int, int], max_lanes: int) -> None:
     problem = random_problem(recurrence, shape)
     assert_agree(solve(problem, ALL, Tuning(max_lanes=max_lanes)), reference(problem))
+
+
+@pytest.mark.parametrize(
+    ("lines", "lanes", "warps"),
+    [(1, 32, 1), (32, 32, 1), (33, 64, 1), (128, 128, 1), (129, 256, 4), (1025, 2048, 16), (4096, 2048, 16)],
+)
+def test_lanes_and_warps_of_a_program(lines: int, lanes: int, warps: int) -> None:
+    assert (Tuning().lanes(lines), Tuning().warps(lanes)) == (lanes, warps)
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES)
@@ -310,7 +318,7 @@ def test_no_synchronisation_and_cuda_graphs() -> None:
 @needs_gpu
 @pytest.mark.parametrize("recurrence", RECURRENCES)
 @pytest.mark.parametrize(
-    "shape", [(2, 128, 130), (1, 300, 257), (1, 700, 520), (1, 1025, 1100), (1, 2100, 2050)]
+    "shape", [(1, 33, 34), (2, 128, 130), (1, 300, 257), (1, 700, 520), (1, 1025, 1100), (1, 2100, 2050)]
 )
 def test_large_tables(recurrence: Recurrence, shape: tuple[int, int, int]) -> None:
     problem = random_problem(recurrence, shape, dtype=torch.float32)
