@@ -63,8 +63,11 @@ def backward(
 ) -> Tensor:
     """See `Kernels` and `forward`."""
     similarity_HBLL, reciprocal_norm_H2BL, weight_B, *units = kept
-    # Rows that are not chosen get zeros, and chosen ones are added up: one may be chosen twice.
-    gradient_2BTE = torch.empty_like(rows_2BTE) if chosen_2BL is None else torch.zeros_like(rows_2BTE)
+    items, steps, channels = rows_2BTE.shape
+    if rows_2BTE.stride(1) < rows_2BTE.stride(2):
+        gradient_2BTE = rows_2BTE.new_empty(items, channels, steps).mT
+    else:
+        gradient_2BTE = rows_2BTE.new_empty(items, steps, channels)
     scale_B = weight_B * grad
     _call(
         1,

@@ -15,14 +15,15 @@
 /* Copied rows lie apart by an odd number of cache lines, so that they share the sets of the cache. */
 #define PITCH (CHUNK + 16)
 #define MAX_BLOCK 5
+#define GROUP 2 /* rows whose gradient is computed at a time */
 /* Work per thread below which starting one costs more than it saves. */
 #define PRODUCTS_PER_THREAD (1 << 22)
 #define CHANNELS_PER_THREAD (1 << 18)
 
-/* Part of the gradient to a row: a multiple of a row of the other sequence. */
+/* Part of the gradient to a group of rows: multiples of a row of the other sequence. */
 struct term {
     int32_t row;
-    float weight;
+    float weight[GROUP];
 };
 
 struct rows_scratch {
@@ -30,7 +31,7 @@ struct rows_scratch {
     int64_t *offset;
     float *copy, *sums, *out;
     float *own_weight[2];
-    struct term *terms[2]; /* (L, L), of which each row holds the first num_terms[member][row] */
+    struct term *terms[2]; /* (groups, L), of which each group has the first num_terms[member][group] */
     int64_t *num_terms[2];
 };
 
@@ -49,31 +50,44 @@ static int64_t chunk_size(const struct contrast *q, int range, int64_t from) {
     return rest < CHUNK ? rest : CHUNK;
 }
 
+static void clear_gradient(const struct contrast *q, int64_t pair) {
+    for (int member = 0; member < 2; member++)
+        memset(q->gradient + (pair + member * q->num_pairs) * q->to_item_stride, 0,
+               (size_t)(q->num_steps * q->range_end[q->num_ranges - 1]) * sizeof(float));
+}
+
 /* What the gradient of each row is made of; returns whether there is any. */
 static int weigh_rows(const struct contrast *q, const struct rows_scratch *s, int64_t pair, int range) {
     const int64_t num_rows = q->num_rows, num_cells = num_rows * num_rows;
     const float *similarity = q->similarity + (range * q->num_pairs + pair) * num_cells;
     const float *unit = q->unit[range] + pair * num_cells;
-    const float *x_norm = reciprocal_norm(q, range, 0, pair), *y_norm = reciprocal_norm(q, range, 1, pair);
+    int64_t num_all_terms = 0;
     for (int member = 0; member < 2; member++) {
-        memset(s->own_weight[member], 0, (size_t)num_rows * sizeof(float));
-        memset(s->num_terms[member], 0, (size_t)num_rows * sizeof(int64_t));
-    }
-    int is_anything = 0;
-    for (int64_t i = 0; i < num_rows; i++) {
-        for (int64_t j = 0; j < num_rows; j++) {
-            const float g = q->scale_B[pair] * unit[i * num_rows + j];
-            if (g == 0) continue;
-            is_anything = 1;
-            const float weighted = g * similarity[i * num_rows + j];
-            const float weight = g * x_norm[i] * y_norm[j];
-            s->own_weight[0][i] -= weighted * x_norm[i] * x_norm[i];
-            s->own_weight[1][j] -= weighted * y_norm[j] * y_norm[j];
-            s->terms[0][i * num_rows + s->num_terms[0][i]++] = (struct term){(int32_t)j, weight};
-            s->terms[1][j * num_rows + s->num_terms[1][j]++] = (struct term){(int32_t)i, weight};
+        const float *own_norm = reciprocal_norm(q, range, member, pair);
+        const float *other_norm = reciprocal_norm(q, range, 1 - member, pair);
+        const int64_t row_stride = member ? 1 : num_rows, other_stride = member ? num_rows : 1;
+        float *own_weight = s->own_weight[member];
+        memset(own_weight, 0, (size_t)(num_rows + GROUP) * sizeof(float));
+        for (int64_t begin = 0; begin < num_rows; begin += GROUP) {
+            struct term *first = s->terms[member] + begin / GROUP * num_rows, *next = first;
+            for (int64_t other = 0; other < num_rows; other++) {
+                struct term term = {(int32_t)other, {0}};
+                int is_zero = 1;
+                for (int i = 0; i < GROUP && begin + i < num_rows; i++) {
+                    const int64_t cell = (begin + i) * row_stride + other * other_stride;
+                    if (unit[cell] == 0) continue;
+                    const float g = q->scale_B[pair] * unit[cell], norm = own_norm[begin + i];
+                    own_weight[begin + i] -= g * similarity[cell] * norm * norm;
+                    term.weight[i] = g * norm * other_norm[other];
+                    is_zero = 0;
+                }
+                if (!is_zero) *next++ = term;
+            }
+            s->num_terms[member][begin / GROUP] = next - first;
+            num_all_terms += next - first;
         }
     }
-    return is_anything;
+    return num_all_terms > 0;
 }
 
 #define LEVEL_FILE "rows_level.h"
@@ -91,18 +105,18 @@ static void *take(char *scratch, size_t *used, size_t bytes) {
 
 /* Divide up a thread's scratch memory; returns how much it takes, for which it need not be there. */
 static size_t lay_out(struct rows_scratch *s, int64_t num_rows, char *scratch) {
-    const size_t n = (size_t)num_rows, in_blocks = n + MAX_BLOCK;
+    const size_t n = (size_t)num_rows, in_blocks = n + MAX_BLOCK, num_groups = (n + GROUP - 1) / GROUP;
     size_t used = 0;
     for (int member = 0; member < 2; member++) {
         s->row[member] = take(scratch, &used, in_blocks * sizeof(float *));
-        s->own_weight[member] = take(scratch, &used, n * sizeof(float));
-        s->terms[member] = take(scratch, &used, n * n * sizeof(struct term));
-        s->num_terms[member] = take(scratch, &used, n * sizeof(int64_t));
+        s->own_weight[member] = take(scratch, &used, (n + GROUP) * sizeof(float));
+        s->terms[member] = take(scratch, &used, num_groups * n * sizeof(struct term));
+        s->num_terms[member] = take(scratch, &used, num_groups * sizeof(int64_t));
     }
     s->offset = take(scratch, &used, n * sizeof(int64_t));
     s->copy = take(scratch, &used, 2 * n * PITCH * sizeof(float));
     s->sums = take(scratch, &used, 2 * in_blocks * in_blocks * sizeof(float));
-    s->out = take(scratch, &used, CHUNK * sizeof(float));
+    s->out = take(scratch, &used, GROUP * CHUNK * sizeof(float));
     return used;
 }
 
@@ -139,7 +153,7 @@ __attribute__((visibility("default"))) int64_t ftcl_contrast_similarity(const st
     return run(q, similarity_at, num_products / PRODUCTS_PER_THREAD);
 }
 
-/* Add or write the gradient to the rows; 0 or an `enum contrast_status`. */
+/* Write the gradient to the rows; 0 or an `enum contrast_status`. */
 __attribute__((visibility("default"))) int64_t ftcl_contrast_gradient(const struct contrast *q) {
     const int64_t num_channels = 2 * q->num_pairs * q->num_rows * q->range_end[q->num_ranges - 1];
     return run(q, gradient_at, num_channels / CHANNELS_PER_THREAD);

@@ -22,7 +22,7 @@ struct contrast {
     const float *unit[2]; /* (B, L, L) each: derivatives of a pair's value to its similarities */
     const float *scale_B; /* derivative of the result to a pair's value */
     int64_t to_item_stride, to_row_stride, to_channel_stride;
-    float *gradient; /* of the rows: added to where they are chosen, else written */
+    float *gradient; /* of all rows; each sequence takes up one piece of memory */
 };
 
 #endif

@@ -5,6 +5,7 @@
 #define NUM_BLOCKS(rows) (((rows) + BLOCK - 1) / BLOCK)
 #define NUM_SUMS ((BLOCK * BLOCK + WIDTH - 1) / WIDTH * WIDTH)
 #define FOR_BLOCK(i) _Pragma("GCC unroll 5") for (int i = 0; i < BLOCK; i++)
+#define FOR_GROUP(i) _Pragma("GCC unroll 2") for (int i = 0; i < GROUP; i++)
 #define STEP (4 * WIDTH)
 #define FOR_STEP(v) _Pragma("GCC unroll 4") for (int v = 0; v < 4; v++)
 
@@ -46,22 +47,25 @@ static float FN(square)(const float *x, int64_t n) {
     return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-/* out = weight x + Σ terms[k].weight y[terms[k].row] over n channels. */
-static void FN(combine)(float weight, const float *x, const struct term *terms, int64_t num_terms,
-                        const float *const *y, int64_t n, float *out) {
+/* out[i] = own_weight[i] x[i] + Σ terms[k].weight[i] y[terms[k].row] over n channels, for a group of rows. */
+static void FN(combine)(const float *own_weight, const float *const *x, const struct term *terms, int64_t num_terms,
+                        const float *const *y, int64_t n, float *const *out) {
     for (int64_t c = 0; c < n; c += STEP) {
-        VREAL sum[4];
-        FOR_STEP(v) sum[v] = weight * FN(load)(x + c + v * WIDTH);
+        VREAL sum[GROUP][4];
+        FOR_GROUP(i) FOR_STEP(v) sum[i][v] = own_weight[i] * FN(load)(x[i] + c + v * WIDTH);
         for (int64_t k = 0; k < num_terms; k++) {
             const float *other = y[terms[k].row] + c;
-            FOR_STEP(v) sum[v] = FMA(terms[k].weight, FN(load)(other + v * WIDTH), sum[v]);
+            FOR_STEP(v) {
+                const VREAL z = FN(load)(other + v * WIDTH);
+                FOR_GROUP(i) sum[i][v] = FMA(terms[k].weight[i], z, sum[i][v]);
+            }
         }
-        FOR_STEP(v) FN(store)(out + c + v * WIDTH, sum[v]);
+        FOR_GROUP(i) FOR_STEP(v) FN(store)(out[i] + c + v * WIDTH, sum[i][v]);
     }
 }
 
 /* The channels [from, from + n) of a pair's rows: in place where they are adjacent and fill vectors, else copied
-   and padded with zeros. The last row is repeated to fill a block. Returns n with the padding. */
+   and padded with zeros. The last row is repeated to fill blocks and groups. Returns n with the padding. */
 static int64_t FN(find_rows)(const struct contrast *q, const struct rows_scratch *s, int64_t pair, int64_t from,
                              int64_t n) {
     const int64_t num_rows = q->num_rows, padded = (n + STEP - 1) / STEP * STEP;
@@ -76,7 +80,7 @@ static int64_t FN(find_rows)(const struct contrast *q, const struct rows_scratch
             offset[i] = chosen_row(q, item, i) * q->row_stride;
             row[i] = in_place ? first + offset[i] : copy + i * PITCH;
         }
-        for (int64_t i = num_rows; i < NUM_BLOCKS(num_rows) * BLOCK; i++) row[i] = row[num_rows - 1];
+        for (int64_t i = num_rows; i < num_rows + MAX_BLOCK; i++) row[i] = row[num_rows - 1];
         if (in_place) continue;
         /* Rows innermost: where channels are far apart, the rows of a channel are close together. */
         for (int64_t c = 0; c < n; c++)
@@ -117,30 +121,35 @@ static void FN(similarity)(const struct contrast *q, const struct rows_scratch *
    - x_i / |x_i|² Σ_j G_ij s_ij, and likewise for y_j. Most of G is zero where LCS has no match. */
 static void FN(gradient)(const struct contrast *q, const struct rows_scratch *s, int64_t pair, int range) {
     const int64_t num_rows = q->num_rows;
+    if (q->chosen && range == 0) clear_gradient(q, pair);
     const int is_anything = weigh_rows(q, s, pair, range);
     if (q->chosen && !is_anything) return;
     for (int64_t from = range_begin(q, range); from < q->range_end[range]; from += CHUNK) {
         const int64_t n = chunk_size(q, range, from);
         const int64_t padded = FN(find_rows)(q, s, pair, from, n);
+        const int in_place = !q->chosen && q->to_channel_stride == 1 && padded == n;
         for (int member = 0; member < 2; member++) {
             const int64_t item = pair + member * q->num_pairs;
             float *first = q->gradient + item * q->to_item_stride + from * q->to_channel_stride;
-            for (int64_t i = 0; i < num_rows; i++) {
-                const int64_t num_terms = s->num_terms[member][i];
+            for (int64_t begin = 0; begin < num_rows; begin += GROUP) {
+                const int64_t num_terms = s->num_terms[member][begin / GROUP];
                 if (q->chosen && !num_terms) continue;
-                float *to = first + chosen_row(q, item, i) * q->to_row_stride;
-                const int in_place = !q->chosen && q->to_channel_stride == 1 && padded == n;
-                float *out = in_place ? to : s->out;
+                float *to[GROUP], *out[GROUP];
+                for (int i = 0; i < GROUP; i++) {
+                    to[i] = begin + i < num_rows ? first + chosen_row(q, item, begin + i) * q->to_row_stride : NULL;
+                    out[i] = in_place && to[i] ? to[i] : s->out + i * CHUNK;
+                }
                 if (num_terms)
-                    FN(combine)(s->own_weight[member][i], s->row[member][i], s->terms[member] + i * num_rows,
-                                num_terms, s->row[1 - member], padded, out);
-                else
-                    memset(out, 0, (size_t)padded * sizeof(float));
-                if (in_place) continue;
-                if (q->chosen)
-                    for (int64_t c = 0; c < n; c++) to[c * q->to_channel_stride] += out[c];
-                else
-                    for (int64_t c = 0; c < n; c++) to[c * q->to_channel_stride] = out[c];
+                    FN(combine)(s->own_weight[member] + begin, s->row[member] + begin,
+                                s->terms[member] + begin / GROUP * num_rows, num_terms, s->row[1 - member], padded, out);
+                for (int i = 0; i < GROUP && to[i]; i++) {
+                    if (!num_terms)
+                        memset(out[i], 0, (size_t)padded * sizeof(float));
+                    if (q->chosen)
+                        for (int64_t c = 0; c < n; c++) to[i][c * q->to_channel_stride] += out[i][c];
+                    else if (!in_place)
+                        for (int64_t c = 0; c < n; c++) to[i][c * q->to_channel_stride] = out[i][c];
+                }
             }
         }
     }
