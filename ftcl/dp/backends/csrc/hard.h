@@ -16,10 +16,7 @@ static size_t FN(hard_scratch_size)(const struct request *q) {
 INLINE void FN(hard_forward)(ITEM *item, int64_t strip, int8_t *keep, const enum recurrence kind,
                              const enum wants wants, const int has_band) {
     const int64_t first_row = strip * LANES;
-    const int64_t rows_here = item->num_rows - first_row < LANES ? item->num_rows - first_row : LANES;
-    for (int k = 0; k < (kind == FSD ? 2 : 1); k++)
-        FN(read_rows)(&item->rows[k], item->table[k] + first_row * item->stride[k], item->stride[k], rows_here,
-                      item->num_columns);
+    FN(read_strip)(item, first_row);
     const BAND band =
         FN(band_of_strip)(first_row, item->num_rows, item->num_columns, has_band ? item->bandwidth : -1);
     const REAL border_value = kind == SOFT_DTW ? (REAL)INFINITY : 0;
@@ -101,8 +98,9 @@ DEFINE_HARD(hard_banded_path, SOFT_DTW, TABLE_GRADIENTS, 1)
 
 /* Set the gradient to 1 on the path. */
 static void FN(walk_back)(const struct request *q, int64_t index, const ITEM *item, const int8_t *keep) {
-    REAL *const to = (REAL *)q->gradient[0] + index * q->num_rows * q->num_columns;
-    REAL *const to_gap = item->kind == FSD ? (REAL *)q->gradient[1] + index * q->num_rows * q->num_columns : NULL;
+    const int64_t offset = index * q->num_rows * q->num_columns;
+    REAL *const to = (REAL *)q->gradient[0] + offset;
+    REAL *const to_gap = item->kind == FSD ? (REAL *)q->gradient[1] + offset : NULL;
     int64_t i = item->num_rows - 1, j = item->num_columns - 1;
     while (i >= 0 && j >= 0) {
         const int64_t row = i % LANES;
@@ -123,25 +121,13 @@ static unsigned FN(solve_hard)(const struct request *q, int64_t index, char *scr
                                                 {FN(hard_banded_value), FN(hard_banded_path)}};
     const enum recurrence kind = (enum recurrence)q->recurrence;
     const int is_minimum = kind == SOFT_DTW || kind == SMOOTH_DTW;
-    const double threshold = q->threshold_B ? q->threshold_B[index] : q->threshold;
-    ITEM item = {.kind = kind,
-                 .num_rows = q->lengths ? q->lengths[2 * index] : q->num_rows,
-                 .num_columns = q->lengths ? q->lengths[2 * index + 1] : q->num_columns,
-                 .bandwidth = q->bandwidth,
-                 .num_tables = kind == FSD ? 2 : 1,
-                 .threshold = (REAL)threshold};
-    HARD_FORWARD *const forward = forwards[kind == SOFT_DTW && q->bandwidth >= 0 ? LCS + 1 : kind][q->wants > 0];
-
+    const int has_band = kind == SOFT_DTW && q->bandwidth >= 0;
+    HARD_FORWARD *const forward = forwards[has_band ? LCS + 1 : kind][q->wants > 0];
     REAL *room = (REAL *)scratch;
-    for (int64_t k = 0; k < item.num_tables; k++) {
-        item.rows[k] = (ROWS){.cells = room, .pitch = PITCH(q->num_columns)};
-        item.table[k] = (const REAL *)q->table[k] + index * q->item_stride[k];
-        item.stride[k] = q->row_stride[k];
-        room += LANES * item.rows[k].pitch;
-    }
-    item.border = room + FRONT;
-    for (int64_t j = -FRONT; j < item.num_columns + BACK; j++) item.border[j] = is_minimum ? (REAL)INFINITY : 0;
-    int8_t *const keep = (int8_t *)(room + BORDER_SIZE(q->num_columns));
+    ITEM item = FN(begin_item)(q, index, &room);
+    for (int64_t j = -FRONT; j < item.num_columns + BACK; j++)
+        item.border[j] = is_minimum ? (REAL)INFINITY : 0;
+    int8_t *const keep = (int8_t *)room;
 
     const int64_t num_strips = (item.num_rows + LANES - 1) / LANES;
     for (int64_t strip = 0; strip < num_strips; strip++)

@@ -1,4 +1,4 @@
-/* All kernels for one instruction set, in float32 and float64. */
+/* All recurrences for one instruction set, in float32 and float64. */
 
 #define BITS 32
 #define WIDTH (VECTOR_BYTES / 4)
@@ -11,8 +11,3 @@
 #include "kernels.h"
 #undef BITS
 #undef WIDTH
-
-#undef LEVEL
-#undef LEVEL_NAME
-#undef VECTOR_BYTES
-#undef HAS_FMA

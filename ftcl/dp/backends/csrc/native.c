@@ -4,90 +4,36 @@
    does have is taken when they are called: the library works on any machine of its architecture. */
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "request.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#define LAST_LEVEL AVX512
-#else
-#define LAST_LEVEL BASELINE
-#endif
+#include "team.h"
 
 #define LANES 16
 #define CACHE_SIZE (4 << 20) /* bytes of weights that a thread has at hand at a time */
-#define MAX_THREADS 256
+#define LARGE (8 << 20)      /* bytes of a gradient from which large pages pay */
 /* Cells per thread below which starting one costs more than it saves. */
-#define CELLS_PER_THREAD 16384
+#define CELLS_PER_THREAD (32 << 10)
+#define HARD_CELLS_PER_THREAD (128 << 10)
+
+#define LEVEL_FILE "level.h"
+#include "every_level.h"
 
 typedef unsigned solve_function(const struct request *q, int64_t index, char *scratch);
 typedef size_t size_function(const struct request *q);
-struct kernels {
-    solve_function *solve;
-    size_function *scratch_size;
+
+/* By float64, hard and level. */
+static solve_function *const solve_functions[2][2][3] = {
+    {FOR_EVERY_LEVEL(solve_soft_32), FOR_EVERY_LEVEL(solve_hard_32)},
+    {FOR_EVERY_LEVEL(solve_soft_64), FOR_EVERY_LEVEL(solve_hard_64)},
 };
-
-#define LEVEL 0
-#define LEVEL_NAME baseline
-#define VECTOR_BYTES 16
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-#define HAS_FMA 1
-#else
-#define HAS_FMA 0
-#endif
-#include "level.h"
-
-#if LAST_LEVEL >= 1
-#endif
-#if defined(__x86_64__)
-#define HAS_FMA 1
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define LEVEL 1
-#define LEVEL_NAME avx2
-#define VECTOR_BYTES 32
-#include "level.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
-#endif
-#define HAS_FMA 1
-#define LEVEL 2
-#define LEVEL_NAME avx512
-#define VECTOR_BYTES 64
-#include "level.h"
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
-
-#define KERNELS(bits, level)                                                                    \
-    {                                                                                           \
-        {solve_soft_##bits##_##level, soft_scratch_size_##bits##_##level},                      \
-        {solve_hard_##bits##_##level, hard_scratch_size_##bits##_##level},                      \
-    }
-static const struct kernels all_kernels[][2][2] = {
-    {KERNELS(32, baseline), KERNELS(64, baseline)},
-#if defined(__x86_64__)
-    {KERNELS(32, avx2), KERNELS(64, avx2)},
-    {KERNELS(32, avx512), KERNELS(64, avx512)},
-#endif
+static size_function *const size_functions[2][2][3] = {
+    {FOR_EVERY_LEVEL(soft_scratch_size_32), FOR_EVERY_LEVEL(hard_scratch_size_32)},
+    {FOR_EVERY_LEVEL(soft_scratch_size_64), FOR_EVERY_LEVEL(hard_scratch_size_64)},
 };
 
 /* The best instruction set of this machine, an `enum level`. */
@@ -101,26 +47,27 @@ __attribute__((visibility("default"))) int64_t ftcl_dp_level(void) {
     return BASELINE;
 }
 
-struct team {
+/* New memory comes page by page when it is first written, which can take longer than to fill a table: ask for
+   large pages. It is no error if there are none. */
+static void use_large_pages(void *memory, size_t size) {
+#if defined(MADV_HUGEPAGE)
+    const uintptr_t page = 64 << 10; /* a multiple of every system's own */
+    const uintptr_t begin = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)memory + size) / page * page;
+    if (size >= LARGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)size;
+#endif
+}
+
+struct job {
     const struct request *request;
     solve_function *solve;
-    char *scratch;
-    size_t scratch_size;
-    atomic_llong next_item, next_worker;
-    atomic_uint status;
 };
 
-static void *work(void *argument) {
-    struct team *team = argument;
-    char *scratch = team->scratch + (size_t)atomic_fetch_add(&team->next_worker, 1) * team->scratch_size;
-    unsigned status = 0;
-    for (;;) {
-        const int64_t item = atomic_fetch_add(&team->next_item, 1);
-        if (item >= team->request->num_items) break;
-        status |= team->solve(team->request, item, scratch);
-    }
-    atomic_fetch_or(&team->status, status);
-    return NULL;
+static unsigned solve_item(const void *context, int64_t item, char *scratch) {
+    const struct job *job = context;
+    return job->solve(job->request, item, scratch);
 }
 
 /* Solve a batch; the sum of the `enum status` bits that hold. */
@@ -128,25 +75,15 @@ __attribute__((visibility("default"))) int64_t ftcl_dp_solve(const struct reques
     const int64_t best = ftcl_dp_level(), level = q->level < 0 ? best : q->level;
     if (level > best) return NO_SUCH_LEVEL;
     if (q->num_items == 0) return 0;
-    const struct kernels kernels = all_kernels[level][q->is_float64 != 0][q->is_hard != 0];
-
-    int64_t num_threads = q->num_items * q->num_rows * q->num_columns / CELLS_PER_THREAD;
+    const int64_t num_cells = q->num_items * q->num_rows * q->num_columns;
+    if (q->wants) {
+        const size_t gradient_size = (size_t)num_cells * (q->is_float64 ? 8 : 4);
+        use_large_pages(q->gradient[0], gradient_size);
+        if (q->recurrence == FSD) use_large_pages(q->gradient[1], gradient_size);
+    }
+    int64_t num_threads = num_cells / (q->is_hard ? HARD_CELLS_PER_THREAD : CELLS_PER_THREAD);
     if (num_threads > q->num_threads) num_threads = q->num_threads;
-    if (num_threads > q->num_items) num_threads = q->num_items;
-    if (num_threads > MAX_THREADS) num_threads = MAX_THREADS;
-    if (num_threads < 1) num_threads = 1;
-
-    const size_t scratch_size = (kernels.scratch_size(q) + 127) / 64 * 64;
-    struct team team = {.request = q, .solve = kernels.solve, .scratch_size = scratch_size};
-    void *memory = malloc((size_t)num_threads * scratch_size + 64);
-    if (memory == NULL) return NO_MEMORY;
-    team.scratch = (char *)(((uintptr_t)memory + 63) / 64 * 64);
-
-    pthread_t threads[MAX_THREADS];
-    int64_t started = 0;
-    while (started < num_threads - 1 && pthread_create(&threads[started], NULL, work, &team) == 0) started++;
-    work(&team); /* takes over what a thread that could not be started would have done */
-    for (int64_t k = 0; k < started; k++) pthread_join(threads[k], NULL);
-    free(memory);
-    return atomic_load(&team.status);
+    const struct job job = {q, solve_functions[q->is_float64 != 0][q->is_hard != 0][level]};
+    const size_t scratch_size = size_functions[q->is_float64 != 0][q->is_hard != 0][level](q);
+    return run_team(solve_item, &job, q->num_items, num_threads, scratch_size);
 }

@@ -26,11 +26,44 @@ typedef struct {
     EXPONENT *border_exponent;
     /* Gradient that the strip below passes up, likewise. */
     REAL *below;
-    int64_t border_size;
     VREAL end[NUM_VECTORS]; /* state of the lanes after the last step */
     VEXPONENT end_exponent[NUM_VECTORS];
     double gamma_sum;
 } ITEM;
+
+#define BORDER_SIZE(num_columns) (FRONT + (num_columns) + BACK)
+/* Rows lie apart by an odd number of cache lines, so that they share the sets of the cache. */
+#define PITCH(num_columns) ((BORDER_SIZE(num_columns) + 15) / 16 * 16 | 16)
+
+/* An item of a problem, its rows and border in the room given, which is moved on behind them. */
+static ITEM FN(begin_item)(const struct request *q, int64_t index, REAL **room) {
+    const enum recurrence kind = (enum recurrence)q->recurrence;
+    ITEM item = {.kind = kind,
+                 .num_rows = q->lengths ? q->lengths[2 * index] : q->num_rows,
+                 .num_columns = q->lengths ? q->lengths[2 * index + 1] : q->num_columns,
+                 .bandwidth = q->bandwidth,
+                 .num_tables = kind == FSD ? 2 : 1,
+                 .threshold = (REAL)(q->threshold_B ? q->threshold_B[index] : q->threshold)};
+    for (int64_t k = 0; k < item.num_tables; k++) {
+        item.rows[k] = (ROWS){.cells = *room, .pitch = PITCH(q->num_columns)};
+        item.table[k] = (const REAL *)q->table[k] + index * q->item_stride[k];
+        item.stride[k] = q->row_stride[k];
+        *room += LANES * item.rows[k].pitch;
+    }
+    item.border = *room + FRONT;
+    *room += BORDER_SIZE(q->num_columns);
+    return item;
+}
+
+static int64_t FN(rows_of_strip)(const ITEM *item, int64_t first_row) {
+    return item->num_rows - first_row < LANES ? item->num_rows - first_row : LANES;
+}
+
+static void FN(read_strip)(ITEM *item, int64_t first_row) {
+    for (int64_t k = 0; k < item->num_tables; k++)
+        FN(read_rows)(&item->rows[k], item->table[k] + first_row * item->stride[k], item->stride[k],
+                      FN(rows_of_strip)(item, first_row), item->num_columns);
+}
 
 INLINE REAL FN(border_value)(enum recurrence kind) { return kind == SMOOTH_DTW ? 0 : 1; }
 INLINE EXPONENT FN(border_exponent_of)(enum recurrence kind) {
@@ -99,7 +132,8 @@ INLINE VREAL FN(exp2_of_minus)(VREAL z) {
 }
 
 /* smooth_dtw: the mean of three under their own softmin. */
-INLINE CELLS FN(mean_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, WEIGHTS *w, enum wants wants) {
+INLINE CELLS FN(mean_cell)(CELLS diagonal, CELLS up, CELLS left, SCALED cell, WEIGHTS *w,
+                           enum wants wants) {
     const VEXPONENT base = MIN_EXPONENT(MIN_EXPONENT(diagonal.e, up.e), left.e);
     VREAL z[3] = {diagonal.x + TO_REAL(diagonal.e - base), up.x + TO_REAL(up.e - base),
                   left.x + TO_REAL(left.e - base)};
@@ -148,10 +182,7 @@ INLINE MASK FN(is_inside)(int v, int64_t t, const BAND *band, int has_band) {
 INLINE void FN(forward)(ITEM *item, int64_t strip, REAL *keep, const enum recurrence kind,
                         const enum wants wants, const int has_band) {
     const int64_t first_row = strip * LANES;
-    const int64_t rows_here = item->num_rows - first_row < LANES ? item->num_rows - first_row : LANES;
-    for (int k = 0; k < (kind == FSD ? 2 : 1); k++)
-        FN(read_rows)(&item->rows[k], item->table[k] + first_row * item->stride[k], item->stride[k], rows_here,
-                      item->num_columns);
+    FN(read_strip)(item, first_row);
     const BAND band =
         FN(band_of_strip)(first_row, item->num_rows, item->num_columns, has_band ? item->bandwidth : -1);
     const REAL border_value = FN(border_value)(kind);
@@ -192,7 +223,8 @@ INLINE void FN(forward)(ITEM *item, int64_t strip, REAL *keep, const enum recurr
                 if (kind == LCS) {
                     const VREAL zero = {0};
                     const MASK is_match = FN(greater)(cells[t - t0][v], FN(splat)(item->threshold));
-                    cell.e = FN(scale_and_split)(FN(select)(is_match, cells[t - t0][v], zero), scale, &fraction);
+                    const VREAL matched = FN(select)(is_match, cells[t - t0][v], zero);
+                    cell.e = FN(scale_and_split)(matched, scale, &fraction);
                     cell.x = FN(exp2_fraction)(fraction);
                     out = FN(lcs_cell)(diagonal, up, left, cell, is_match, &w, wants);
                 } else if (kind == SMOOTH_DTW) {
@@ -244,7 +276,8 @@ INLINE void FN(backward)(ITEM *item, int64_t strip, const REAL *keep, const enum
     const BAND band = FN(band_of_strip)(first_row, item->num_rows, item->num_columns, item->bandwidth);
     const int64_t t_begin = band.first_step;
     REAL *below = item->below;
-    VREAL from_right[NUM_VECTORS], from_below[NUM_VECTORS], from_corner[NUM_VECTORS], gamma_sum[NUM_VECTORS];
+    VREAL from_right[NUM_VECTORS], from_below[NUM_VECTORS], from_corner[NUM_VECTORS];
+    VREAL gamma_sum[NUM_VECTORS];
     FOR_VECTORS from_right[v] = from_below[v] = from_corner[v] = gamma_sum[v] = (VREAL){0};
     if (first_row + LANES >= item->num_rows) { /* the last cell of the table */
         const VINT last_row = FN(splat_int)((INT)(item->num_rows - 1 - first_row));

@@ -38,9 +38,6 @@ DEFINE_BACKWARDS(back_dtw, SOFT_DTW) /* smooth_dtw's differs in nothing but the 
 DEFINE_BACKWARDS(back_fsd, FSD)
 DEFINE_BACKWARDS(back_lcs, LCS)
 
-#define BORDER_SIZE(num_columns) (FRONT + (num_columns) + BACK)
-#define PITCH(num_columns) ((BORDER_SIZE(num_columns) + 15) / 16 * 16 | 16) /* no power of two, for the cache */
-
 static int64_t FN(strip_size)(const struct request *q) {
     return (q->num_columns + LANES - 1) * NUM_PLANES(q->wants) * LANES;
 }
@@ -89,33 +86,20 @@ static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scr
                                              BACKWARDS(back_lcs)};
     const double log_2 = 0.69314718055994530942;
     const double gamma = q->gamma_B ? q->gamma_B[index] : q->gamma;
-    const double threshold = q->threshold_B ? q->threshold_B[index] : q->threshold;
     const enum recurrence kind = (enum recurrence)q->recurrence;
     const double scale = 1 / (gamma * log_2);
-    ITEM item = {.kind = kind,
-                 .num_rows = q->lengths ? q->lengths[2 * index] : q->num_rows,
-                 .num_columns = q->lengths ? q->lengths[2 * index + 1] : q->num_columns,
-                 .bandwidth = q->bandwidth,
-                 .num_tables = kind == FSD ? 2 : 1,
-                 .scale = FN(make_scale)(kind == SOFT_DTW ? -scale : scale),
-                 .threshold = (REAL)threshold};
+    REAL *room = (REAL *)scratch;
+    ITEM item = FN(begin_item)(q, index, &room);
+    item.scale = FN(make_scale)(kind == SOFT_DTW ? -scale : scale);
     FORWARD *const *const forward = forwards[kind == SOFT_DTW && q->bandwidth >= 0 ? LCS + 1 : kind];
     BACKWARD *const backward = backwards[kind][q->wants];
 
-    REAL *room = (REAL *)scratch;
-    for (int64_t k = 0; k < item.num_tables; k++) {
-        item.rows[k] = (ROWS){.cells = room, .pitch = PITCH(q->num_columns)};
-        item.table[k] = (const REAL *)q->table[k] + index * q->item_stride[k];
-        item.stride[k] = q->row_stride[k];
-        room += LANES * item.rows[k].pitch;
-    }
     const int64_t border_size = BORDER_SIZE(q->num_columns);
     const size_t border_bytes = (size_t)border_size * sizeof(REAL);
-    REAL *const border = room, *const border_exponent = border + border_size;
-    item.border = border + FRONT;
-    item.border_exponent = (EXPONENT *)border_exponent + FRONT;
-    item.below = border + 2 * border_size + FRONT;
-    room += 3 * border_size;
+    REAL *const border = item.border - FRONT; /* and its exponents right behind */
+    item.border_exponent = (EXPONENT *)room + FRONT;
+    item.below = room + border_size + FRONT;
+    room += 2 * border_size;
     for (int64_t j = -FRONT; j < item.num_columns + BACK; j++) {
         item.border[j] = FN(border_value)(kind);
         item.border_exponent[j] = FN(border_exponent_of)(kind);
@@ -141,7 +125,8 @@ static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scr
     memcpy(x, item.end, sizeof x);
     memcpy(e, item.end_exponent, sizeof e);
     const int64_t last_lane = LANES - 1 - (item.num_rows - 1) % LANES;
-    const double end = (double)e[last_lane] + (kind == SMOOTH_DTW ? x[last_lane] : log2((double)x[last_lane]));
+    const double end_x = (double)x[last_lane];
+    const double end = (double)e[last_lane] + (kind == SMOOTH_DTW ? end_x : log2(end_x));
     const int is_unreachable = kind == SOFT_DTW && e[last_lane] < -NEVER / 2;
     const double value = is_unreachable ? INFINITY : (kind == SOFT_DTW ? -end : end) * gamma * log_2;
     ((REAL *)q->value)[index] = (REAL)value;
@@ -162,12 +147,11 @@ static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scr
             for (int64_t strip = end_strip - 1; strip >= begin; strip--) {
                 backward(&item, strip, keep + (strip - begin) * strip_size);
                 const int64_t first_row = strip * LANES;
-                const int64_t rows = item.num_rows - first_row < LANES ? item.num_rows - first_row : LANES;
                 for (int64_t k = 0; k < item.num_tables; k++)
                     FN(write_rows)(&item.rows[k],
                                    (REAL *)q->gradient[k] +
                                        (index * q->num_rows + first_row) * q->num_columns,
-                                   rows, item.num_columns, q->num_columns);
+                                   FN(rows_of_strip)(&item, first_row), item.num_columns, q->num_columns);
             }
         }
         FN(zero_gradients)(q, index, item.num_rows);

@@ -20,7 +20,8 @@ typedef struct {
 } ROWS;
 
 /* Copy rows, the first `num_rows` of a strip, between zeros; take note of the largest magnitude. */
-static void FN(read_rows)(ROWS *rows, const REAL *source, int64_t stride, int64_t num_rows, int64_t num_columns) {
+static void FN(read_rows)(ROWS *rows, const REAL *source, int64_t stride, int64_t num_rows,
+                          int64_t num_columns) {
     UINT largest = rows->largest;
     for (int64_t row = 0; row < LANES; row++) {
         REAL *restrict to = rows->cells + row * rows->pitch;
@@ -42,7 +43,8 @@ static void FN(read_rows)(ROWS *rows, const REAL *source, int64_t stride, int64_
 }
 
 /* Copy rows to the gradient, with zeros in its remaining columns. */
-static void FN(write_rows)(const ROWS *rows, REAL *target, int64_t num_rows, int64_t num_columns, int64_t width) {
+static void FN(write_rows)(const ROWS *rows, REAL *target, int64_t num_rows, int64_t num_columns,
+                           int64_t width) {
     for (int64_t row = 0; row < num_rows; row++) {
         REAL *to = target + row * width;
         memcpy(to, rows->cells + row * rows->pitch + FRONT, (size_t)num_columns * sizeof(REAL));
@@ -105,13 +107,13 @@ INLINE VINT FN(row_of_lane)(int v) { return (LANES - 1 - v * WIDTH) - (VINT){IOT
 /* The band of an item, and the steps of a strip that touch it. */
 #define BAND FN(band)
 typedef struct {
-    int64_t first_step, num_steps;     /* up to the last step, counted from step 0 */
+    int64_t first_step, num_steps; /* one past the last step */
     VINT first[NUM_VECTORS], last[NUM_VECTORS]; /* columns of each lane */
 } BAND;
 
 /* Columns of a row that are inside: |row (M - 1) - column rise| <= bandwidth rise, rise = max(N - 1, 1). */
-INLINE void FN(band_of_row)(int64_t row, int64_t num_rows, int64_t num_columns, int64_t bandwidth, int64_t *first,
-                            int64_t *last) {
+INLINE void FN(band_of_row)(int64_t row, int64_t num_rows, int64_t num_columns, int64_t bandwidth,
+                            int64_t *first, int64_t *last) {
     const int64_t rise = num_rows > 1 ? num_rows - 1 : 1;
     const int64_t run = row * (num_columns - 1);
     if (bandwidth < 0 || bandwidth >= num_columns) bandwidth = num_columns;
@@ -121,7 +123,8 @@ INLINE void FN(band_of_row)(int64_t row, int64_t num_rows, int64_t num_columns, 
     if (*last > num_columns - 1) *last = num_columns - 1;
 }
 
-INLINE BAND FN(band_of_strip)(int64_t first_row, int64_t num_rows, int64_t num_columns, int64_t bandwidth) {
+INLINE BAND FN(band_of_strip)(int64_t first_row, int64_t num_rows, int64_t num_columns,
+                              int64_t bandwidth) {
     const int64_t rows_here = num_rows - first_row < LANES ? num_rows - first_row : LANES;
     const int is_last = first_row + rows_here == num_rows;
     BAND band = {.first_step = 0, .num_steps = num_columns + rows_here - 1};

@@ -89,8 +89,12 @@ INLINE void FN(store)(REAL *p, VREAL x) { *(VREAL_ANYWHERE *)p = x; }
 #define MASK __mmask16
 INLINE MASK FN(greater)(VREAL a, VREAL b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
 INLINE MASK FN(greater_int)(VINT a, VINT b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
-INLINE VREAL FN(select)(MASK m, VREAL a, VREAL b) { return (VREAL)_mm512_mask_mov_ps((__m512)b, m, (__m512)a); }
-INLINE VINT FN(select_int)(MASK m, VINT a, VINT b) { return (VINT)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a); }
+INLINE VREAL FN(select)(MASK m, VREAL a, VREAL b) {
+    return (VREAL)_mm512_mask_mov_ps((__m512)b, m, (__m512)a);
+}
+INLINE VINT FN(select_int)(MASK m, VINT a, VINT b) {
+    return (VINT)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a);
+}
 INLINE VREAL FN(max)(VREAL a, VREAL b) { return (VREAL)_mm512_max_ps((__m512)a, (__m512)b); }
 INLINE VREAL FN(min)(VREAL a, VREAL b) { return (VREAL)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE VINT FN(max_int)(VINT a, VINT b) { return (VINT)_mm512_max_epi32((__m512i)a, (__m512i)b); }
@@ -99,8 +103,12 @@ INLINE VINT FN(min_int)(VINT a, VINT b) { return (VINT)_mm512_min_epi32((__m512i
 #define MASK __mmask8
 INLINE MASK FN(greater)(VREAL a, VREAL b) { return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ); }
 INLINE MASK FN(greater_int)(VINT a, VINT b) { return _mm512_cmpgt_epi64_mask((__m512i)a, (__m512i)b); }
-INLINE VREAL FN(select)(MASK m, VREAL a, VREAL b) { return (VREAL)_mm512_mask_mov_pd((__m512d)b, m, (__m512d)a); }
-INLINE VINT FN(select_int)(MASK m, VINT a, VINT b) { return (VINT)_mm512_mask_mov_epi64((__m512i)b, m, (__m512i)a); }
+INLINE VREAL FN(select)(MASK m, VREAL a, VREAL b) {
+    return (VREAL)_mm512_mask_mov_pd((__m512d)b, m, (__m512d)a);
+}
+INLINE VINT FN(select_int)(MASK m, VINT a, VINT b) {
+    return (VINT)_mm512_mask_mov_epi64((__m512i)b, m, (__m512i)a);
+}
 INLINE VREAL FN(max)(VREAL a, VREAL b) { return (VREAL)_mm512_max_pd((__m512d)a, (__m512d)b); }
 INLINE VREAL FN(min)(VREAL a, VREAL b) { return (VREAL)_mm512_min_pd((__m512d)a, (__m512d)b); }
 #else

@@ -231,14 +231,14 @@ def test_threshold_is_compared_in_the_dtype_of_the_table() -> None:
 @pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_threads_change_no_bit(recurrence: Recurrence) -> None:
     for gamma in (0.0, 0.3):
-        problem = in_float32(random_problem(recurrence, (7, 120, 110), gamma))
+        problem = in_float32(random_problem(recurrence, (7, 240, 220), gamma))
         alone = native.solve_at(problem, ALL, -1, 1)
         for num_threads in (2, 5, 1000):
             assert_identical(native.solve_at(problem, ALL, -1, num_threads), alone)
 
 
 def test_callers_on_different_threads_do_not_disturb_each_other() -> None:
-    problems = [in_float32(random_problem("fsd", (3, 90, size))) for size in (80, 90, 100)]
+    problems = [in_float32(random_problem("fsd", (3, 190, size))) for size in (180, 190, 200)]
     expected = [native.solve_at(problem, ALL, -1, 1) for problem in problems]
     solved: list[list[Solution]] = [[], [], []]
 
