@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "contrast.h"
+#include "large_pages.h"
 #include "request.h"
 #include "team.h"
 
@@ -155,6 +156,7 @@ __attribute__((visibility("default"))) int64_t ftcl_contrast_similarity(const st
 
 /* Write the gradient to the rows; 0 or an `enum contrast_status`. */
 __attribute__((visibility("default"))) int64_t ftcl_contrast_gradient(const struct contrast *q) {
-    const int64_t num_channels = 2 * q->num_pairs * q->num_rows * q->range_end[q->num_ranges - 1];
-    return run(q, gradient_at, num_channels / CHANNELS_PER_THREAD);
+    const int64_t num_items = 2 * q->num_pairs, num_channels = q->range_end[q->num_ranges - 1];
+    use_large_pages(q->gradient, (size_t)(num_items * q->num_steps * num_channels) * sizeof(float));
+    return run(q, gradient_at, num_items * q->num_rows * num_channels / CHANNELS_PER_THREAD);
 }

@@ -6,16 +6,13 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
+#include "large_pages.h"
 #include "request.h"
 #include "team.h"
 
 #define LANES 16
 #define CACHE_SIZE (4 << 20) /* bytes of weights that a thread has at hand at a time */
-#define LARGE (8 << 20)      /* bytes of a gradient from which large pages pay */
 /* Cells per thread below which starting one costs more than it saves. */
 #define CELLS_PER_THREAD (32 << 10)
 #define HARD_CELLS_PER_THREAD (128 << 10)
@@ -45,19 +42,6 @@ __attribute__((visibility("default"))) int64_t ftcl_dp_level(void) {
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
 #endif
     return BASELINE;
-}
-
-/* New memory comes page by page when it is first written, which can take longer than to fill a table: ask for
-   large pages. It is no error if there are none. */
-static void use_large_pages(void *memory, size_t size) {
-#if defined(MADV_HUGEPAGE)
-    const uintptr_t page = 64 << 10; /* a multiple of every system's own */
-    const uintptr_t begin = ((uintptr_t)memory + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)memory + size) / page * page;
-    if (size >= LARGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
-#else
-    (void)memory, (void)size;
-#endif
 }
 
 struct job {
