@@ -1,6 +1,7 @@
 /* The two ends of the contrast of pairs that deal with rows: similarities of chosen rows, and the gradient to the
    rows from that to the similarities. What lies between is `ftcl_dp_solve`. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,8 +12,8 @@
 #include "request.h"
 #include "team.h"
 
-/* Channels at a time: two blocks of rows fit in the first cache. A power of two and no less than a step. */
-#define CHUNK 512
+/* Channels at a time: FTCL's 60 rows of a pair then fit in the second cache. A multiple of every step. */
+#define CHUNK 2048
 /* Copied rows lie apart by an odd number of cache lines, so that they share the sets of the cache. */
 #define PITCH (CHUNK + 16)
 #define MAX_BLOCK 5
