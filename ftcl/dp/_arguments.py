@@ -8,7 +8,7 @@ B items, N rows, M columns.
 """
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ def check_float(name: str, x: Tensor) -> None:
     """ValueError unless x is a tensor of a dtype that can be computed in."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.layout != torch.strided:
+        raise ValueError(f"{name} has the layout {x.layout}; make it dense by to_dense()")
     if x.dtype not in _COMPUTE_DTYPE:
         allowed = ", ".join(str(dtype) for dtype in _COMPUTE_DTYPE)
         raise ValueError(f"{name} has dtype {x.dtype}; convert it to one of {allowed}")
@@ -74,17 +76,13 @@ def make_problem(
         check_same(name, x, names[0], first)
     if lengths is not None:
         _check_lengths(lengths, first)
-    if bandwidth is not None and (
-        isinstance(bandwidth, bool) or not isinstance(bandwidth, int) or bandwidth < 0
-    ):
-        raise ValueError(f"bandwidth must be an integer of at least 0, or None, got {bandwidth!r}")
     return Problem(
         recurrence,
         tables,
         _number_or_tensor("gamma", gamma, first),
         _number_or_tensor("threshold", threshold, first),
         lengths,
-        bandwidth,
+        None if bandwidth is None else _columns_of_band(bandwidth, first),
     )
 
 
@@ -105,8 +103,10 @@ def check_contents(problem: Problem, *, tables: bool = True) -> None:
             smallest, largest, hint = _bounds(name, first)
             # Compared in the dtype of the table: in a narrower one the bounds themselves may round to 0.
             wide = value.to(_COMPUTE_DTYPE[first.dtype])
-            if not ((wide >= smallest) & (wide <= largest)).all():
-                raise ValueError(f"{name} must be {hint}, got {value.tolist()}")
+            bad = ~((wide >= smallest) & (wide <= largest))
+            if bad.any():
+                place = f"[{int(bad.nonzero()[0, 0])}]" if bad.ndim else ""
+                raise ValueError(f"{name}{place} must be {hint}, got {value[bad].flatten()[0].item()}")
     if tables:
         for name, x in zip(TABLE_NAMES[problem.recurrence], problem.tables, strict=True):
             # A sum is one cheap pass, and finite only if every cell is; if it is not, look closely.
@@ -198,6 +198,13 @@ def _bounds(name: str, table_BNM: Tensor) -> tuple[float, float, str]:
         return limits.min, limits.max, "finite"
     smallest = math.sqrt(limits.tiny)
     return smallest, limits.max, f"finite and at least {smallest:.1e}, or the number 0 for the hard maximum"
+
+
+def _columns_of_band(bandwidth: int, table_BNM: Tensor) -> int:
+    if not isinstance(bandwidth, Integral) or isinstance(bandwidth, bool) or bandwidth < 0:
+        raise ValueError(f"bandwidth must be an integer of at least 0, or None, got {bandwidth!r}")
+    # As wide as the table is as good as any wider one, and its products with N do not overflow.
+    return min(int(bandwidth), table_BNM.shape[2])
 
 
 def _check_lengths(lengths_B2: Tensor, table_BNM: Tensor) -> None:

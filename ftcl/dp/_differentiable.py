@@ -124,8 +124,8 @@ class _Evaluate(torch.autograd.Function):
         *tables: Tensor,
     ) -> tuple[Tensor, ...]:
         wants = Wants.VALUE if call.recompute and call.wants else call.wants
-        # A compiler works with stand-ins for tensors, which only a registered operator takes.
-        solve = _solve if type(tables[0]) is Tensor else _solve_operator
+        # Compilers and tracers work with stand-ins for tensors, or watch: both need a registered operator.
+        solve = _solve if _are_plain(gamma, threshold, lengths, *tables) else _solve_operator
         outputs = solve(
             tables,
             gamma,
@@ -198,6 +198,12 @@ class _Evaluate(torch.autograd.Function):
 _Evaluate.forward.__signature__ = inspect.signature(lambda *inputs: None)  # type: ignore[attr-defined]
 
 
+def _are_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are tensors with memory of their own, and nobody watches what is done with them."""
+    plain = (Tensor, torch.nn.Parameter, type(None))
+    return not torch._C._len_torch_dispatch_stack() and all(type(x) in plain for x in tensors)
+
+
 def _scaled(unit_BNM: Tensor, gradient_B11: Tensor) -> Tensor:
     """Their product, in the memory of the unit gradient if the backward pass frees that afterwards.
 
@@ -254,7 +260,7 @@ def _solve(
 ) -> list[Tensor]:
     problem = Problem(
         recurrence,  # type: ignore[arg-type]  # an operator's schema knows no literals
-        tuple(tables),
+        tuple([x.resolve_neg() for x in tables]),  # kernels read memory, which a lazy minus is not in
         gamma_number if gamma is None else gamma,
         threshold_number if threshold is None else threshold,
         lengths,

@@ -15,6 +15,7 @@ def dtw(
     cost_BNM: Tensor,
     lengths: Tensor | None = None,
     *,
+    bandwidth: int | None = None,
     return_path: Literal[False] = False,
     backend: str | None = None,
     check: bool = False,
@@ -26,6 +27,7 @@ def dtw(
     cost_BNM: Tensor,
     lengths: Tensor | None = None,
     *,
+    bandwidth: int | None = None,
     return_path: Literal[True],
     backend: str | None = None,
     check: bool = False,
@@ -36,6 +38,7 @@ def dtw(
     cost_BNM: Tensor,
     lengths: Tensor | None = None,
     *,
+    bandwidth: int | None = None,
     return_path: bool = False,
     backend: str | None = None,
     check: bool = False,
@@ -50,15 +53,15 @@ def dtw(
     `lengths`: (B, 2) integers, rows and columns of each item; None for all. What lies beyond has no effect.
     `return_path`: return (value_B, path_BK2) too: the row and column, from 0, of the K = N + M − 1 steps at
     most, in order, −1 behind the last one. It stays on the device of the cost.
-    `backend`, `check`: as for `soft_dtw`; "reference" returns no path.
+    `bandwidth`, `backend`, `check`: as for `soft_dtw`; "reference" returns no path.
     Raises ValueError naming the argument that is malformed.
 
     Source: Sakoe and Chiba, "Dynamic programming algorithm optimization for spoken word recognition", IEEE
     Trans. ASSP 26(1), 1978.
     """
     if not return_path:
-        return soft_dtw(cost_BNM, 0, lengths, backend=backend, check=check)
-    problem = make_problem("soft_dtw", (cost_BNM,), 0, lengths)
+        return soft_dtw(cost_BNM, 0, lengths, bandwidth=bandwidth, backend=backend, check=check)
+    problem = make_problem("soft_dtw", (cost_BNM,), 0, lengths, bandwidth=bandwidth)
     value_B, adjoint_BNM = evaluate_with_adjoint(problem, backend=backend, check=check)
     return value_B, _steps(adjoint_BNM != 0)
 

@@ -50,13 +50,14 @@ def solve_at(problem: Problem, wants: Wants, level: int, num_threads: int) -> So
     tables = [_computable(x) for x in problem.tables]
     dtype = tables[0].dtype
     batch, num_rows, num_columns = first.shape
-    value_B = torch.empty(batch, dtype=dtype)
+    # Not by torch.empty, which may be set to another device by default.
+    value_B = first.new_empty(batch, dtype=dtype)
     gradients: tuple[Tensor, ...] = ()
     gamma_gradient_B = None
     if wants:
-        gradients = tuple([torch.empty(first.shape, dtype=dtype) for _ in tables])
+        gradients = tuple([first.new_empty(first.shape, dtype=dtype) for _ in tables])
         if wants == Wants.GAMMA_GRADIENT:
-            gamma_gradient_B = torch.empty(batch, dtype=dtype)
+            gamma_gradient_B = torch.empty_like(value_B)
     # Held here until the call has returned; the library only sees their addresses.
     gamma_B, gamma = _per_item(problem.gamma, batch)
     threshold_B, threshold = _per_item(problem.threshold, batch)
@@ -124,7 +125,7 @@ def _solve_in_float64(problem: Problem, wants: Wants, level: int, num_threads: i
     threshold = problem.threshold
     if problem.recurrence == "lcs":
         # Rounded as it is for the comparison in float32.
-        threshold = torch.as_tensor(threshold).float().double()
+        threshold = torch.as_tensor(threshold, device="cpu").float().double()
     exact = Problem(problem.recurrence, tables, problem.gamma, threshold, problem.lengths, problem.bandwidth)
     value_B, gradients, gamma_gradient_B = solve_at(exact, wants, level, num_threads)
     return Solution(

@@ -319,7 +319,7 @@ BAD_GAMMAS = {
     "no number": ("0.1", "gamma must be a number or a tensor"),
     "boolean": (False, "gamma must be a number or a tensor"),
     "zero tensor": (torch.tensor(0.0), "gamma must be finite and at least .* or the number 0"),
-    "negative item": (torch.tensor([0.1, -0.1]), "gamma must be finite and at least"),
+    "negative item": (torch.tensor([0.1, -0.1]), r"gamma\[1\] must be finite and at least"),
     "integer tensor": (torch.tensor(1), "gamma has dtype torch.int64"),
     "wrong batch": (torch.full((3,), 0.1), r"gamma must have shape \(\) or \(2,\), got \(3,\)"),
     "other device": (torch.tensor(0.1, device="meta"), "gamma is on meta but must be on cpu"),

@@ -85,3 +85,34 @@ X = torch.zeros(2, 3, 4)
 def test_bad_input(x: Tensor, y: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cosine_similarity(x, y)
+
+
+def test_a_tiny_row_counts_as_zero() -> None:
+    x = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
+    x[0, 1] = 1e-20
+    x.requires_grad_()
+    similarity = cosine_similarity(x, x)
+    assert similarity[0, 1].tolist() == [0.0, 0.0, 0.0]
+    similarity.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert x.grad[0, 1].count_nonzero() == 0
+
+
+def test_inside_torch_func() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(4, 2, n, 5, generator=generator, dtype=torch.float64) for n in (3, 6))
+    expected = torch.stack([cosine_similarity(*pair) for pair in zip(x, y, strict=True)])
+    torch.testing.assert_close(torch.func.vmap(cosine_similarity)(x, y), expected)
+    one_side = torch.func.vmap(cosine_similarity, (None, 0))(x[0], y)
+    torch.testing.assert_close(one_side, torch.stack([cosine_similarity(x[0], other) for other in y]))
+
+    def total(x: Tensor, y: Tensor) -> Tensor:
+        return cosine_similarity(x, y).square().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(total, (0, 1)))(x, y)
+    tracked = x.clone().requires_grad_(), y.clone().requires_grad_()
+    sums = torch.stack([total(*pair) for pair in zip(*tracked, strict=True)]).sum()
+    torch.testing.assert_close(gradients, torch.autograd.grad(sums, tracked))
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(cosine_similarity, (x[0], y[0]), (x[0], y[0]))

@@ -106,9 +106,10 @@ static void FN(similarity)(const struct contrast *q, const struct rows_scratch *
                 FN(add_products)(s->row[0] + i * BLOCK, s->row[1] + j * BLOCK, n,
                                  s->sums + (i * num_blocks + j) * NUM_SUMS);
     }
+    /* A norm counts as zero where that of ftcl.dp.cosine_similarity does. */
     for (int member = 0; member < 2; member++)
         for (int64_t i = 0; i < num_rows; i++)
-            norm[member][i] = norm[member][i] == 0 ? 0 : 1 / sqrtf(norm[member][i]);
+            norm[member][i] = norm[member][i] < 64 * FLT_MIN ? 0 : 1 / sqrtf(norm[member][i]);
     for (int64_t i = 0; i < num_rows; i++) {
         for (int64_t j = 0; j < num_rows; j++) {
             const float *sums = s->sums + (i / BLOCK * num_blocks + j / BLOCK) * NUM_SUMS;
