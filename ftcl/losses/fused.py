@@ -70,7 +70,7 @@ def find_kernels(
 
     Malformed arguments are for the composition too, which says what is wrong with them.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     if type(rows_2BTE) not in (Tensor, nn.Parameter) or rows_2BTE.dtype != torch.float32:
         return None

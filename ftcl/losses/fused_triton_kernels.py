@@ -12,6 +12,10 @@ import triton.language as tl
 from ftcl.dp.backends.triton_steps import add
 from ftcl.dp.backends.triton_sweeps import adjoint_sweep, forward_sweep
 
+SMALLEST_SQUARE = tl.constexpr(
+    64 * 2.0**-126
+)  # of a norm that `ftcl.dp.cosine_similarity` does not take for 0
+
 
 @triton.jit
 def row_offsets(chosen_ptr, item, row, num_rows, row_stride):
@@ -148,7 +152,8 @@ def contrast_kernel(
                 square = sum_splits(
                     square_ptr + item * num_splits * num_rows, num_rows, row, is_row, num_splits
                 )
-                reciprocal = tl.where(square > 0, 1.0 / tl.sqrt_rn(tl.where(square > 0, square, 1.0)), 0.0)
+                is_zero = square < SMALLEST_SQUARE
+                reciprocal = tl.where(is_zero, 0.0, 1.0 / tl.sqrt_rn(tl.where(is_zero, 1.0, square)))
                 tl.store(reciprocal_norm_ptr + item * num_rows + row, reciprocal, mask=is_row)
     # Other threads than those that stored a number load it.
     tl.debug_barrier()

@@ -194,6 +194,16 @@ def test_rows_of_zeros_get_no_gradient(kernel_name: str) -> None:
     assert gradient[1, 1].all()
 
 
+def test_rows_that_are_nearly_zero_get_no_gradient(kernel_name: str) -> None:
+    case = Case("fsd", pairs=2, steps=3, gamma=0.1, **on(kernel_name))
+    case.rows_2BTE.detach()[0, 1] *= 1e-20
+    results = []
+    for value in (case.composed(case.rows_2BTE), case.fused(case.rows_2BTE, kernel_name)):
+        results.append((value.detach(), *torch.autograd.grad(value, case.rows_2BTE)))
+    assert not results[1][1][0, 1].any()
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
 def test_rows_without_a_match_get_no_gradient(kernel_name: str) -> None:
     gradient = Case("lcs", **on(kernel_name)).assert_agree(kernel_name).cpu()
     assert not gradient[:, 2::3].any()
@@ -284,6 +294,19 @@ def test_compiled_code_is_composed() -> None:
         results.append((value.detach(), *torch.autograd.grad(value, case.rows_2BTE)))
     assert not was_fused(value)
     torch.testing.assert_close(*results)
+
+
+def test_transformations_are_of_the_composition() -> None:
+    case = Case("fsd", gamma=0.1)
+
+    def contrast(rows: Tensor) -> Tensor:
+        return fsd_contrast(rows, case.is_positive_B, gamma=0.1)
+
+    rows = case.rows_2BTE.detach()
+    (expected,) = torch.autograd.grad(contrast(case.rows_2BTE), case.rows_2BTE)
+    torch.testing.assert_close(torch.func.grad(contrast)(rows), expected)
+    stacked = torch.func.vmap(contrast)(torch.stack((rows, 2.0 * rows)))
+    torch.testing.assert_close(stacked, contrast(rows).expand(2))
 
 
 def test_bad_input() -> None:
