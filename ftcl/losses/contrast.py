@@ -125,8 +125,8 @@ def _fused_or_composed(
     threshold: float | Tensor,
     alignment: Alignment,
 ) -> Tensor:
-    kernels = fused.find_kernels(rows_2BTE, chosen_2BL, gamma, threshold) if alignment == "dp" else None
-    if kernels is None:
+    kernels = fused.find_kernels(rows_2BTE, chosen_2BL, is_positive_B, gamma, threshold)
+    if kernels is None or alignment != "dp":
         return compose(rows_2BTE)
     comparison = fused.Comparison(recurrence, float(gamma), float(threshold))
     return fused.fused_contrast(kernels, comparison, rows_2BTE, chosen_2BL, is_positive_B, compose)

@@ -10,7 +10,6 @@ Shapes: B pairs, T rows of a sequence, L chosen ones, E channels, H ranges of ch
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal, Protocol
 
 import torch
@@ -64,31 +63,54 @@ class Kernels(Protocol):
 
 
 def find_kernels(
-    rows_2BTE: Tensor, chosen_2BL: Tensor | None, gamma: float | Tensor, threshold: float | Tensor
+    rows_2BTE: Tensor,
+    chosen_2BL: Tensor | None,
+    is_positive_B: Tensor,
+    gamma: float | Tensor,
+    threshold: float | Tensor,
 ) -> Kernels | None:
     """The kernels for these arguments; None where there are none or the arguments are not as they need them.
 
     Malformed arguments are for the composition too, which says what is wrong with them.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if _is_watched():
         return None
-    if type(rows_2BTE) not in (Tensor, nn.Parameter) or rows_2BTE.dtype != torch.float32:
+    if not isinstance(gamma, int | float) or not isinstance(threshold, int | float):
         return None
-    if rows_2BTE.ndim != 3 or not rows_2BTE.numel():
+    if isinstance(gamma, bool) or isinstance(threshold, bool):
         return None
-    if not (isinstance(gamma, Real) and (gamma == 0 or 1e-6 <= gamma <= 1e6)):
+    if not (gamma == 0 or 1e-6 <= gamma <= 1e6) or not abs(threshold) <= 1e6:
         return None
-    if not (isinstance(threshold, Real) and abs(threshold) <= 1e6):
+    if not (_is_plain(rows_2BTE, torch.float32, 3) and _is_plain(is_positive_B, torch.bool, 1)):
         return None
-    if chosen_2BL is not None and (
-        chosen_2BL.dtype != torch.int64
-        or chosen_2BL.device != rows_2BTE.device
-        or chosen_2BL.ndim != 2
-        or len(chosen_2BL) != len(rows_2BTE)
-        or not chosen_2BL.shape[1]
+    if chosen_2BL is not None and not (
+        _is_plain(chosen_2BL, torch.int64, 2) and len(chosen_2BL) == len(rows_2BTE)
     ):
         return None
+    if any(x is not None and x.device != rows_2BTE.device for x in (chosen_2BL, is_positive_B)):
+        return None
     return _kernels(choose_backend(None, rows_2BTE.device))
+
+
+def _is_watched() -> bool:
+    """Whether compilers, tracers or transformations need to see the operators of the call."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+def _is_plain(x: Tensor, dtype: torch.dtype, ndim: int) -> bool:
+    """Whether x is a tensor of that kind with memory of its own, and not empty."""
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.dtype == dtype
+        and x.ndim == ndim
+        and x.layout == torch.strided
+        and not x.is_neg()  # a lazy minus is not in the memory
+        and x.numel() > 0
+    )
 
 
 def fused_contrast(

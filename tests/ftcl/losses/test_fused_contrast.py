@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 # Triton looks at it when it is imported.
 if not torch.cuda.is_available():
@@ -307,6 +308,20 @@ def test_transformations_are_of_the_composition() -> None:
     torch.testing.assert_close(torch.func.grad(contrast)(rows), expected)
     stacked = torch.func.vmap(contrast)(torch.stack((rows, 2.0 * rows)))
     torch.testing.assert_close(stacked, contrast(rows).expand(2))
+
+
+def test_tracers_and_a_lazy_minus_see_the_composition() -> None:
+    case = Case("fsd", gamma=0.1)
+    rows = case.rows_2BTE.detach()
+
+    def contrast(rows: Tensor) -> Tensor:
+        return fsd_contrast(rows, case.is_positive_B, gamma=0.1)
+
+    other = rows.flip(0)
+    torch.testing.assert_close(make_fx(contrast)(rows)(other), contrast(other))
+    torch.testing.assert_close(contrast(torch._neg_view(other)), contrast(-other))
+    with torch.device("meta"):
+        torch.testing.assert_close(contrast(other), contrast(other.clone()))
 
 
 def test_bad_input() -> None:
