@@ -79,6 +79,66 @@ static unsigned FN(check_range)(const ITEM *item, double scale) {
     return 0;
 }
 
+/* What fills the strips of an item and takes its gradient back up, and the memory for that. */
+#define SWEEP FN(sweep)
+typedef struct {
+    FORWARD *const *forward; /* by wants */
+    BACKWARD *backward;
+    int64_t num_strips, per_group, strip_size;
+    REAL *keep;        /* weights of one group of strips */
+    REAL *checkpoints; /* the border above each group */
+    REAL *border;      /* the current one, its exponents behind it */
+    int64_t border_size; /* of both */
+} SWEEP;
+
+static void FN(fill_group)(ITEM *item, const SWEEP *sweep, int64_t group, enum wants wants) {
+    const int64_t begin = group * sweep->per_group;
+    for (int64_t k = 0; k < sweep->per_group && begin + k < sweep->num_strips; k++)
+        sweep->forward[wants](item, begin + k, sweep->keep + k * sweep->strip_size);
+}
+
+static void FN(copy)(REAL *to, const REAL *from, int64_t size) {
+    memcpy(to, from, (size_t)size * sizeof(REAL));
+}
+
+static void FN(sweep_down)(ITEM *item, const SWEEP *sweep, int64_t last_group, enum wants wants) {
+    for (int64_t group = 0; group <= last_group; group++) {
+        REAL *const checkpoint = sweep->checkpoints + group * sweep->border_size;
+        if (wants) FN(copy)(checkpoint, sweep->border, sweep->border_size);
+        FN(fill_group)(item, sweep, group, group < last_group ? VALUE : wants);
+    }
+}
+
+static void FN(sweep_up)(ITEM *item, const SWEEP *sweep, int64_t last_group, const struct request *q,
+                         int64_t index) {
+    for (int64_t group = last_group; group >= 0; group--) {
+        if (group < last_group) {
+            FN(copy)(sweep->border, sweep->checkpoints + group * sweep->border_size, sweep->border_size);
+            FN(fill_group)(item, sweep, group, (enum wants)q->wants);
+        }
+        for (int64_t k = sweep->per_group - 1; k >= 0; k--) {
+            const int64_t strip = group * sweep->per_group + k, first_row = strip * LANES;
+            if (strip >= sweep->num_strips) continue;
+            sweep->backward(item, strip, sweep->keep + k * sweep->strip_size);
+            const int64_t offset = (index * q->num_rows + first_row) * q->num_columns;
+            for (int64_t table = 0; table < item->num_tables; table++)
+                FN(write_rows)(&item->rows[table], (REAL *)q->gradient[table] + offset,
+                               FN(rows_of_strip)(item, first_row), item->num_columns, q->num_columns);
+        }
+    }
+    FN(zero_gradients)(q, index, item->num_rows);
+}
+
+/* The logarithm to base 2 that the last cell stands for. */
+static double FN(end_value)(const ITEM *item) {
+    REAL x[LANES];
+    EXPONENT e[LANES];
+    memcpy(x, item->end, sizeof x);
+    memcpy(e, item->end_exponent, sizeof e);
+    const int64_t lane = LANES - 1 - (item->num_rows - 1) % LANES;
+    return (double)e[lane] + (item->kind == SMOOTH_DTW ? (double)x[lane] : log2((double)x[lane]));
+}
+
 static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scratch) {
     static FORWARD *const forwards[][3] = {FORWARDS(soft_dtw), FORWARDS(smooth_dtw), FORWARDS(fsd),
                                            FORWARDS(lcs), FORWARDS(banded)};
@@ -86,79 +146,45 @@ static unsigned FN(solve_soft)(const struct request *q, int64_t index, char *scr
                                              BACKWARDS(back_lcs)};
     const double log_2 = 0.69314718055994530942;
     const double gamma = q->gamma_B ? q->gamma_B[index] : q->gamma;
-    const enum recurrence kind = (enum recurrence)q->recurrence;
     const double scale = 1 / (gamma * log_2);
+    const enum wants wants = (enum wants)q->wants;
+
     REAL *room = (REAL *)scratch;
     ITEM item = FN(begin_item)(q, index, &room);
+    const enum recurrence kind = item.kind;
     item.scale = FN(make_scale)(kind == SOFT_DTW ? -scale : scale);
-    FORWARD *const *const forward = forwards[kind == SOFT_DTW && q->bandwidth >= 0 ? LCS + 1 : kind];
-    BACKWARD *const backward = backwards[kind][q->wants];
-
     const int64_t border_size = BORDER_SIZE(q->num_columns);
-    const size_t border_bytes = (size_t)border_size * sizeof(REAL);
-    REAL *const border = item.border - FRONT; /* and its exponents right behind */
     item.border_exponent = (EXPONENT *)room + FRONT;
     item.below = room + border_size + FRONT;
     room += 2 * border_size;
     for (int64_t j = -FRONT; j < item.num_columns + BACK; j++) {
         item.border[j] = FN(border_value)(kind);
         item.border_exponent[j] = FN(border_exponent_of)(kind);
+        item.below[j] = 0;
     }
 
-    const int64_t num_strips = (item.num_rows + LANES - 1) / LANES;
-    const int64_t per_group = FN(strips_per_group)(q), strip_size = FN(strip_size)(q);
-    const int64_t last_group = (num_strips - 1) / per_group;
-    REAL *const keep = room, *const checkpoints = keep + per_group * strip_size;
-    for (int64_t strip = 0; strip < num_strips; strip++) {
-        const int64_t group = strip / per_group;
-        if (!q->wants) {
-            forward[VALUE](&item, strip, NULL);
-            continue;
-        }
-        if (strip % per_group == 0) memcpy(checkpoints + 2 * group * border_size, border, 2 * border_bytes);
-        if (group < last_group) forward[VALUE](&item, strip, NULL);
-        else forward[q->wants](&item, strip, keep + strip % per_group * strip_size);
-    }
+    const int has_band = kind == SOFT_DTW && q->bandwidth >= 0;
+    SWEEP sweep = {.forward = forwards[has_band ? LCS + 1 : kind],
+                   .backward = backwards[kind][wants],
+                   .num_strips = (item.num_rows + LANES - 1) / LANES,
+                   .per_group = FN(strips_per_group)(q),
+                   .strip_size = FN(strip_size)(q),
+                   .keep = room,
+                   .border = item.border - FRONT,
+                   .border_size = 2 * border_size};
+    sweep.checkpoints = room + sweep.per_group * sweep.strip_size;
+    const int64_t last_group = (sweep.num_strips - 1) / sweep.per_group;
 
-    REAL x[LANES];
-    EXPONENT e[LANES];
-    memcpy(x, item.end, sizeof x);
-    memcpy(e, item.end_exponent, sizeof e);
-    const int64_t last_lane = LANES - 1 - (item.num_rows - 1) % LANES;
-    const double end_x = (double)x[last_lane];
-    const double end = (double)e[last_lane] + (kind == SMOOTH_DTW ? end_x : log2(end_x));
-    const int is_unreachable = kind == SOFT_DTW && e[last_lane] < -NEVER / 2;
+    FN(sweep_down)(&item, &sweep, last_group, wants);
+    const double end = FN(end_value)(&item);
+    const int is_unreachable = kind == SOFT_DTW && end < -NEVER / 2;
     const double value = is_unreachable ? INFINITY : (kind == SOFT_DTW ? -end : end) * gamma * log_2;
     ((REAL *)q->value)[index] = (REAL)value;
-    if (!q->wants) return FN(check_range)(&item, scale);
-
-    if (is_unreachable) {
-        FN(zero_gradients)(q, index, 0);
-    } else {
-        memset(item.below - FRONT, 0, border_bytes);
-        for (int64_t group = last_group; group >= 0; group--) {
-            const int64_t begin = group * per_group;
-            const int64_t end_strip = begin + per_group < num_strips ? begin + per_group : num_strips;
-            if (group < last_group) {
-                memcpy(border, checkpoints + 2 * group * border_size, 2 * border_bytes);
-                for (int64_t strip = begin; strip < end_strip; strip++)
-                    forward[q->wants](&item, strip, keep + (strip - begin) * strip_size);
-            }
-            for (int64_t strip = end_strip - 1; strip >= begin; strip--) {
-                backward(&item, strip, keep + (strip - begin) * strip_size);
-                const int64_t first_row = strip * LANES;
-                for (int64_t k = 0; k < item.num_tables; k++)
-                    FN(write_rows)(&item.rows[k],
-                                   (REAL *)q->gradient[k] +
-                                       (index * q->num_rows + first_row) * q->num_columns,
-                                   FN(rows_of_strip)(&item, first_row), item.num_columns, q->num_columns);
-            }
-        }
-        FN(zero_gradients)(q, index, item.num_rows);
-    }
-    if (q->wants == GAMMA_GRADIENT) {
+    if (wants && is_unreachable) FN(zero_gradients)(q, index, 0);
+    else if (wants) FN(sweep_up)(&item, &sweep, last_group, q, index);
+    if (wants == GAMMA_GRADIENT) {
         const double unit = kind == SOFT_DTW ? -log_2 : kind == SMOOTH_DTW ? log_2 * log_2 : log_2;
-        ((REAL *)q->gamma_gradient)[index] = (REAL)(is_unreachable ? 0 : item.gamma_sum * unit);
+        ((REAL *)q->gamma_gradient)[index] = (REAL)(item.gamma_sum * unit);
     }
     return FN(check_range)(&item, scale);
 }
