@@ -62,7 +62,8 @@ def lcs_contrast(
     """`pair_contrast` of `lcs_values` of the chosen rows of the B first and the B second members, a scalar.
 
     `embedding_2BTE`: (2B, T, E), the first members of the pairs before the second ones; `chosen_2BL`: (2B, L)
-    integers, the rows that `gather_rows` takes. For the other arguments see `lcs_values` and `pair_contrast`.
+    integers in [0, T), which a GPU does not check. For the other arguments see `lcs_values` and
+    `pair_contrast`.
     """
     _check_pairs(embedding_2BTE, is_positive_B)
 

@@ -6,7 +6,7 @@ Shapes: B pairs, T rows of a sequence, L chosen ones, E channels, H ranges of ch
 import ctypes
 import functools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ _NO_MEMORY, _NO_SUCH_LEVEL, _NOT_A_ROW = 8, 16, 32
 
 def usable() -> bool:
     """Whether the C library is there."""
-    return _functions() is not None
+    return _library() is not None
 
 
 def forward(
@@ -43,7 +43,15 @@ def forward(
     num_ranges = len(comparison.range_ends(rows_2BTE.shape[2]))
     similarity_HBLL = rows_2BTE.new_empty(num_ranges, num_pairs, num_rows, num_rows)
     reciprocal_norm_H2BL = rows_2BTE.new_empty(num_ranges, 2 * num_pairs, num_rows)
-    _call(0, level, comparison, rows_2BTE, chosen_2BL, similarity_HBLL, reciprocal_norm_H2BL)
+    _call(
+        "ftcl_contrast_similarity",
+        level,
+        comparison,
+        rows_2BTE,
+        chosen_2BL,
+        similarity_HBLL,
+        reciprocal_norm_H2BL,
+    )
     problem = Problem(
         comparison.recurrence, similarity_HBLL.unbind(0), comparison.gamma, comparison.threshold
     )
@@ -70,7 +78,7 @@ def backward(
         gradient_2BTE = rows_2BTE.new_empty(items, steps, channels)
     scale_B = weight_B * grad
     _call(
-        1,
+        "ftcl_contrast_gradient",
         level,
         comparison,
         rows_2BTE,
@@ -87,7 +95,7 @@ def backward(
 
 
 def _call(
-    function: int,
+    function: str,
     level: int,
     comparison: Comparison,
     rows_2BTE: Tensor,
@@ -99,9 +107,7 @@ def _call(
     chosen_2BL = None if chosen_2BL is None else chosen_2BL.contiguous()
     num_ranges, num_pairs, num_rows, _ = similarity_HBLL.shape
     range_ends = comparison.range_ends(rows_2BTE.shape[2])
-    functions = _functions()
-    assert functions is not None
-    status = functions[function](
+    status = getattr(_library(), function)(
         _pack_call(
             level,
             torch.get_num_threads(),
@@ -128,16 +134,15 @@ def _call(
 
 
 @functools.cache
-def _functions() -> tuple[Callable[[bytes], int], ...] | None:
-    """Similarities and gradient of the library; None if it was not built or is older than them."""
+def _library() -> Any:
+    """The C library; None if it was not built, or is older than these functions."""
     if native.unavailable("cpu") is not None:
         return None
-    library: Any = native._library()
+    library = native._library()
     try:
-        functions = (library.ftcl_contrast_similarity, library.ftcl_contrast_gradient)
+        for function in (library.ftcl_contrast_similarity, library.ftcl_contrast_gradient):
+            function.argtypes = [ctypes.c_char_p]
+            function.restype = ctypes.c_int64
     except AttributeError:
         return None
-    for function in functions:
-        function.argtypes = [ctypes.c_char_p]
-        function.restype = ctypes.c_int64
-    return functions
+    return library
