@@ -4,7 +4,7 @@ Shapes: B pairs, N and M candidates of their two members, E channels.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -37,10 +37,12 @@ def fsd_contrast(
 ) -> Tensor:
     """`pair_contrast` of `fsd_values` of the B first and the B second members, a scalar.
 
-    `compared_2BLF`: (2B, L, F), the first members of the pairs before the second ones. For the other
-    arguments see `fsd_values` and `pair_contrast`.
+    `compared_2BLF`: (2B, L, F), the first members of the pairs before the second ones; `is_positive_B`: (B,)
+    bool. For the other arguments see `fsd_values`. ValueError naming the argument that is malformed.
+    Float32 rows and a number γ are computed in few passes over the rows, others by these functions one after
+    the other; both agree to rounding.
     """
-    _check_pairs(compared_2BLF, is_positive_B)
+    _check_pairs("compared_2BLF", compared_2BLF, is_positive_B, alignment)
 
     def compose(compared_2BLF: Tensor) -> Tensor:
         first_BLF, second_BLF = compared_2BLF.chunk(2)
@@ -62,10 +64,14 @@ def lcs_contrast(
     """`pair_contrast` of `lcs_values` of the chosen rows of the B first and the B second members, a scalar.
 
     `embedding_2BTE`: (2B, T, E), the first members of the pairs before the second ones; `chosen_2BL`: (2B, L)
-    integers in [0, T), which a GPU does not check. For the other arguments see `lcs_values` and
-    `pair_contrast`.
+    int64 in [0, T); `is_positive_B`: (B,) bool. For the other arguments see `lcs_values`. ValueError naming
+    the argument that is malformed, but what `chosen_2BL` holds is looked at on a CPU only: on a GPU a row
+    that is not there makes the value NaN, or torch ends the process.
+    Float32 rows and numbers γ and τ are computed in few passes over the rows, others by these functions one
+    after the other; both agree to rounding.
     """
-    _check_pairs(embedding_2BTE, is_positive_B)
+    _check_pairs("embedding_2BTE", embedding_2BTE, is_positive_B, alignment)
+    _check_chosen(chosen_2BL, embedding_2BTE)
 
     def compose(embedding_2BTE: Tensor) -> Tensor:
         first_BLE, second_BLE = gather_rows(embedding_2BTE, chosen_2BL).chunk(2)
@@ -133,12 +139,39 @@ def _fused_or_composed(
     return fused.fused_contrast(kernels, comparison, rows_2BTE, chosen_2BL, is_positive_B, compose)
 
 
-def _check_pairs(x_2BLE: Tensor, is_positive_B: Tensor) -> None:
-    if len(x_2BLE) != 2 * len(is_positive_B):
+def _check_pairs(name: str, x_2BLE: Tensor, is_positive_B: Tensor, alignment: str) -> None:
+    if not isinstance(x_2BLE, Tensor) or x_2BLE.ndim != 3:
+        raise ValueError(f"{name} must be a tensor of three dimensions, got {_description(x_2BLE)}")
+    if not isinstance(is_positive_B, Tensor) or is_positive_B.dtype != torch.bool:
+        raise ValueError(f"is_positive_B must be a bool tensor, got {_description(is_positive_B)}")
+    if is_positive_B.ndim != 1 or len(x_2BLE) != 2 * len(is_positive_B):
         raise ValueError(
-            f"is_positive_B must have an entry for every two of the {len(x_2BLE)} sequences, "
-            f"got {len(is_positive_B)}"
+            f"is_positive_B must have an entry for every two of the {len(x_2BLE)} sequences of {name}, "
+            f"got the shape {tuple(is_positive_B.shape)}"
         )
+    _check_device("is_positive_B", is_positive_B, name, x_2BLE)
+    if alignment not in get_args(Alignment):
+        raise ValueError(f"alignment must be one of {', '.join(get_args(Alignment))}, got {alignment!r}")
+
+
+def _check_chosen(chosen_2BL: Tensor, embedding_2BTE: Tensor) -> None:
+    if not isinstance(chosen_2BL, Tensor) or chosen_2BL.dtype != torch.int64:
+        raise ValueError(f"chosen_2BL must be an int64 tensor, got {_description(chosen_2BL)}")
+    sequences = len(embedding_2BTE)
+    if chosen_2BL.ndim != 2 or len(chosen_2BL) != sequences or not chosen_2BL.shape[1]:
+        raise ValueError(
+            f"chosen_2BL must have shape ({sequences}, L) with L at least 1, got {tuple(chosen_2BL.shape)}"
+        )
+    _check_device("chosen_2BL", chosen_2BL, "embedding_2BTE", embedding_2BTE)
+
+
+def _check_device(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    if x.device != other.device:
+        raise ValueError(f"{name} is on {x.device} but {other_name} on {other.device}; move one of them")
+
+
+def _description(x: object) -> str:
+    return f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def _scaled_mean(similarity_BNM: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def find_kernels(
 ) -> Kernels | None:
     """The kernels for these arguments; None where there are none or the arguments are not as they need them.
 
-    Malformed arguments are for the composition too, which says what is wrong with them.
+    They take float32 rows, and γ and τ as numbers of a usual size; the composition takes everything else.
     """
     if _is_watched():
         return None

@@ -12,25 +12,26 @@ import triton.language as tl
 from ftcl.dp.backends.triton_steps import add
 from ftcl.dp.backends.triton_sweeps import adjoint_sweep, forward_sweep
 
-SMALLEST_SQUARE = tl.constexpr(
-    64 * 2.0**-126
-)  # of a norm that `ftcl.dp.cosine_similarity` does not take for 0
+# Of a norm that `ftcl.dp.cosine_similarity` does not take for zero.
+SMALLEST_SQUARE = tl.constexpr(64 * 2.0**-126)
 
 
 @triton.jit
-def row_offsets(chosen_ptr, item, row, num_rows, row_stride):
-    """Where the rows of a sequence begin; those that are chosen, or `row` itself."""
+def row_offsets(chosen_ptr, item, row, num_rows, row_stride, length):
+    """Where the rows of a sequence begin, those that are chosen or `row` itself, and which it has."""
     index = row.to(tl.int64)
     if chosen_ptr is not None:
         index = tl.load(chosen_ptr + item * num_rows + row, mask=row < num_rows, other=0)
-    return index * row_stride
+    return index * row_stride, (index >= 0) & (index < length)
 
 
 @triton.jit
-def load_rows(rows_ptr, offset, is_row, channel, channel_stride, channels_end):
-    """Rows × channels, zero outside."""
+def load_rows(rows_ptr, offset, is_there, is_row, channel, channel_stride, channels_end):
+    """Rows × channels, zero outside. A chosen row that the sequence lacks is NaN, which nobody overlooks."""
     address = rows_ptr + offset[:, None] + channel.to(tl.int64)[None, :] * channel_stride
-    return tl.load(address, mask=is_row[:, None] & (channel < channels_end)[None, :], other=0.0)
+    mask = (is_row & is_there)[:, None] & (channel < channels_end)[None, :]
+    rows = tl.load(address, mask=mask, other=0.0)
+    return tl.where((is_there | (is_row == 0))[:, None], rows, float("nan"))
 
 
 @triton.jit
@@ -40,6 +41,7 @@ def products_kernel(
     row_stride,
     channel_stride,
     chosen_ptr,
+    length,
     num_pairs,
     num_rows,
     first_range_end,
@@ -63,8 +65,8 @@ def products_kernel(
     x_row = tl.program_id(1) * TILE + tl.arange(0, TILE)
     y_row = tl.program_id(2) * TILE + tl.arange(0, TILE)
     x_item, y_item = pair, pair + num_pairs
-    x_offset = row_offsets(chosen_ptr, x_item, x_row, num_rows, row_stride)
-    y_offset = row_offsets(chosen_ptr, y_item, y_row, num_rows, row_stride)
+    x_offset, has_x = row_offsets(chosen_ptr, x_item, x_row, num_rows, row_stride, length)
+    y_offset, has_y = row_offsets(chosen_ptr, y_item, y_row, num_rows, row_stride, length)
     x_ptr, y_ptr = rows_ptr + x_item * item_stride, rows_ptr + y_item * item_stride
     is_x, is_y = x_row < num_rows, y_row < num_rows
     product = tl.full((TILE, TILE), 0.0, tl.float32)
@@ -72,8 +74,8 @@ def products_kernel(
     y_square = tl.full((TILE, CHANNELS), 0.0, tl.float32)
     for start in range(0, SPLIT, CHANNELS):
         channel = begin + start + tl.arange(0, CHANNELS)
-        x = load_rows(x_ptr, x_offset, is_x, channel, channel_stride, end)
-        y = load_rows(y_ptr, y_offset, is_y, channel, channel_stride, end)
+        x = load_rows(x_ptr, x_offset, has_x, is_x, channel, channel_stride, end)
+        y = load_rows(y_ptr, y_offset, has_y, is_y, channel, channel_stride, end)
         # Tensor cores would round to ten bits of mantissa, too coarse for a threshold such as 0.92.
         product = tl.dot(x, tl.trans(y), product, input_precision="ieee")
         x_square += x * x
@@ -143,6 +145,7 @@ def contrast_kernel(
     """
     pair = tl.program_id(0).to(tl.int64)
     num_cells = num_rows * num_rows
+    poison = tl.full((), 0.0, tl.float32)  # NaN if a row is, which a comparison with a threshold would hide
     for number in tl.static_range(NUM_RANGES):
         for member in tl.static_range(2):
             item = (number * 2 + member) * num_pairs + pair
@@ -152,6 +155,7 @@ def contrast_kernel(
                 square = sum_splits(
                     square_ptr + item * num_splits * num_rows, num_rows, row, is_row, num_splits
                 )
+                poison += tl.reduce(tl.where(is_row, square, 0.0) * 0.0, 0, add)
                 is_zero = square < SMALLEST_SQUARE
                 reciprocal = tl.where(is_zero, 0.0, 1.0 / tl.sqrt_rn(tl.where(is_zero, 1.0, square)))
                 tl.store(reciprocal_norm_ptr + item * num_rows + row, reciprocal, mask=is_row)
@@ -207,7 +211,7 @@ def contrast_kernel(
         tl.float32,
     )
     weight = pair_weight(is_positive_ptr, pair, num_pairs, LANES)
-    tl.store(weighted_value_ptr + pair, weight * value)
+    tl.store(weighted_value_ptr + pair, weight * value + poison)
     if unit_ptr is not None:
         tl.debug_barrier()
         unit_ptr += pair * num_cells
@@ -242,6 +246,7 @@ def row_gradient_kernel(
     row_stride,
     channel_stride,
     chosen_ptr,
+    length,
     num_pairs,
     num_rows,
     first_range_end,
@@ -288,19 +293,20 @@ def row_gradient_kernel(
         unit = tl.load(unit_ptr + cell, mask=is_cell, other=0.0)
         weighted += unit * tl.load(similarity_ptr + cell, mask=is_cell, other=0.0)
         other_norm = tl.load(norm_ptr + other_item * num_rows + other_row, mask=is_other, other=0.0)
-        offset = row_offsets(chosen_ptr, other_item, other_row, num_rows, row_stride)
-        other = load_rows(rows_ptr + other_item * item_stride, offset, is_other, channel, channel_stride, end)
+        offset, has_other = row_offsets(chosen_ptr, other_item, other_row, num_rows, row_stride, length)
+        other_ptr = rows_ptr + other_item * item_stride
+        other = load_rows(other_ptr, offset, has_other, is_other, channel, channel_stride, end)
         unit *= norm[:, None] * other_norm[None, :]
         gradient = tl.dot(unit, other, gradient, input_precision="ieee")
-    offset = row_offsets(chosen_ptr, item, row, num_rows, row_stride)
-    own = load_rows(rows_ptr + item * item_stride, offset, is_row, channel, channel_stride, end)
+    offset, has_row = row_offsets(chosen_ptr, item, row, num_rows, row_stride, length)
+    own = load_rows(rows_ptr + item * item_stride, offset, has_row, is_row, channel, channel_stride, end)
     shrink = tl.reduce(weighted, 1, add) * norm * norm
     gradient = (gradient - shrink[:, None] * own) * tl.load(grad_ptr)
 
-    to_offset = row_offsets(chosen_ptr, item, row, num_rows, to_row_stride)
+    to_offset, _ = row_offsets(chosen_ptr, item, row, num_rows, to_row_stride, length)
     to_channel = channel.to(tl.int64) * to_channel_stride
     address = gradient_ptr + item * to_item_stride + to_offset[:, None] + to_channel[None, :]
-    mask = is_row[:, None] & (channel < end)[None, :]
+    mask = (is_row & has_row)[:, None] & (channel < end)[None, :]
     if chosen_ptr is not None:
         # A row may be chosen twice, and the tile of another program may have it too.
         tl.atomic_add(address, gradient, mask=mask, sem="relaxed")

@@ -340,6 +340,55 @@ def test_bad_input() -> None:
         fsd_contrast(rows.detach().where(torch.arange(24) != 20, torch.inf), case.is_positive_B, gamma=0.1)
 
 
+BAD_PAIRS = {
+    "numbers": (torch.ones(3), "is_positive_B must be a bool tensor, got torch.float32"),
+    "list": ([True, False, True], "is_positive_B must be a bool tensor, got list"),
+    "column": (torch.ones(3, 1, dtype=torch.bool), r"is_positive_B .* got the shape \(3, 1\)"),
+    "other device": (torch.ones(3, dtype=torch.bool, device="meta"), "is_positive_B is on meta"),
+}
+BAD_CHOSEN = {
+    "int32": (torch.zeros(6, 5, dtype=torch.int32), "chosen_2BL must be an int64 tensor, got torch.int32"),
+    "list": ([[0]] * 6, "chosen_2BL must be an int64 tensor, got list"),
+    "one dimension": (torch.zeros(6, dtype=torch.int64), r"chosen_2BL must have shape \(6, L\).* got \(6,\)"),
+    "none": (torch.zeros(6, 0, dtype=torch.int64), r"L at least 1, got \(6, 0\)"),
+    "too few": (torch.zeros(5, 2, dtype=torch.int64), r"chosen_2BL must have shape \(6, L\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PAIRS)
+def test_bad_pairs(case: str) -> None:
+    is_positive, message = BAD_PAIRS[case]
+    with pytest.raises(ValueError, match=message):
+        fsd_contrast(torch.rand(6, 4, 8), is_positive, gamma=0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", BAD_CHOSEN)
+def test_bad_choice(case: str) -> None:
+    chosen, message = BAD_CHOSEN[case]
+    with pytest.raises(ValueError, match=message):
+        lcs_contrast(torch.rand(6, 4, 8), chosen, torch.ones(3, dtype=torch.bool), threshold=0.5)  # type: ignore[arg-type]
+
+
+def test_bad_rows_and_alignment() -> None:
+    is_positive = torch.ones(3, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"compared_2BLF must be a tensor of three dimensions, got .*6, 8"):
+        fsd_contrast(torch.rand(6, 8), is_positive, gamma=0.1)
+    with pytest.raises(ValueError, match="alignment must be one of dp, mean, got 'soft'"):
+        fsd_contrast(torch.rand(6, 4, 8), is_positive, gamma=0.1, alignment="soft")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("index", [-1, 9])
+@pytest.mark.parametrize("kernel_name", ["triton"], indirect=True)
+def test_a_row_that_is_not_there_is_nan_on_a_gpu(kernel_name: str, index: int) -> None:
+    case = Case("lcs", steps=9, chosen=5, **on(kernel_name))
+    assert case.chosen_2BL is not None
+    case.chosen_2BL[1, 2] = index
+    value = case.fused(case.rows_2BTE, kernel_name)
+    assert value.isnan()
+    (gradient,) = torch.autograd.grad(value, case.rows_2BTE)  # which writes nothing outside
+    assert gradient[2].isfinite().all()
+
+
 @needs_native
 @pytest.mark.parametrize("index", [-1, 9])
 def test_chosen_rows_must_exist(index: int) -> None:
