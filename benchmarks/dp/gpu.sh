@@ -5,8 +5,8 @@
 #
 # The tests on the GPU, launches and CUDA graphs, the benchmark, and how far it is from the machine's bounds.
 # Each prints to the terminal and into a file of FOLDER; one that fails or misses a goal lets the others go on.
-# PYTHON names another interpreter than python3. It needs torch with CUDA, triton, numpy and pytest; pysdtw,
-# numba and matplotlib take part if they are there.
+# PYTHON names another interpreter than python3. It needs torch with CUDA, triton, numpy, pytest and hypothesis;
+# pysdtw, numba and matplotlib take part if they are there.
 set -uo pipefail
 folder=$(realpath -m "${1:-benchmarks/dp/results/gpu}")
 python=${PYTHON:-python3}
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.." || exit 2
 
 "$python" - <<'CHECK' || exit 2
 import importlib, sys
-for name in ("torch", "triton", "numpy", "pytest"):
+for name in ("torch", "triton", "numpy", "pytest", "hypothesis"):
     try:
         importlib.import_module(name)
     except ImportError as error:
@@ -39,7 +39,7 @@ step() { # name of the step, then its command
     "$@" 2>&1 | tee "$folder/$name.txt" || failed+=("$name")
 }
 
-step tests "$python" -m pytest -q -p no:cacheprovider tests/ftcl/dp
+step tests "$python" -m pytest -q -p no:cacheprovider tests/ftcl/dp tests/ftcl/losses
 step checks "$python" -m benchmarks.dp.gpu_checks
 step times "$python" -m benchmarks.dp --device cuda --out "$folder/cuda.csv" --plot "$folder/dp_growth_gpu.svg"
 step bound "$python" -m benchmarks.dp.bound --times "$folder/cuda.csv"

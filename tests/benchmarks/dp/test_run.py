@@ -169,7 +169,6 @@ def test_memory_goals(kept: float, plain: str, recomputing: str):
 
 
 def test_picture_names_its_lines_and_its_machine(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     from benchmarks.dp import plot
 
     rows = [timed("soft_dtw", "tslearn", "peer", 3.0), timed("soft_dtw", "loops", "loops", 1.0)]
