@@ -273,7 +273,7 @@ def _solve(
     return outputs if gamma_gradient_B is None else [*outputs, gamma_gradient_B]
 
 
-_solve_operator = torch.library.custom_op("ftcl::solve", _solve, mutates_args=())
+_solve_operator = torch.library.custom_op("ftcl_dp::unit_gradients", _solve, mutates_args=())
 
 
 @_solve_operator.register_fake
