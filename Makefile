@@ -56,7 +56,7 @@ clean: ## delete .venv and caches; studies stay
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-.venv/study: .venv/python pyproject.toml constraints.txt
+.venv/study: .venv/python pyproject.toml constraints.txt $(wildcard ftcl/dp/backends/csrc/*)
 	@echo 'installing into .venv: 1 to 10 minutes, most of it the download of torch'
 	@$(PIP) install -c constraints.txt setuptools
 ifneq ($(TORCH_INDEX),)
