@@ -23,15 +23,13 @@ def test_torch_and_the_reference_are_always_there() -> None:
 
 
 def test_the_default_is_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module(f"ftcl.dp.backends.{DEFAULT_MODULE}")
+    file = {"native": "native", "torch": "torch_backend"}[available_backends("cpu")[0]]
+    module = importlib.import_module(f"ftcl.dp.backends.{file}")
     called = []
     solve = module.solve
     monkeypatch.setattr(module, "solve", lambda *arguments: called.append(1) or solve(*arguments))
     soft_dtw(torch.rand(1, 2, 2), 0.1)
     assert called
-
-
-DEFAULT_MODULE = {"native": "native", "torch": "torch_backend"}[available_backends("cpu")[0]]
 
 
 def test_a_backend_that_cannot_be_used_says_why() -> None:
