@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ftcl.recipes.protocol import Protocol
+from study.failures import FailureKind
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,12 @@ class Job:
     stage: int  # its place in the recipe's chain of stages
     seed: int
     parameters: Mapping[str, Any]  # what is set on top of the recipe's defaults
-    init_key: str | None  # the export that it starts from
-    export_key: str | None  # the export that it leaves behind
+    init: str | None  # name of the export file that it starts from (study.pretrain)
+    export_key: str | None  # of the export that it leaves behind
     test: bool  # whether its chosen epoch is evaluated on the test split
+    run_key: str  # names its checkpoints by what it computes, so that they outlive its number
+    attempt: int = 1
+    avoid: tuple[str, ...] = ()  # Ray ids of nodes where it has failed
     tags: Mapping[str, str | int] = field(
         default_factory=dict
     )  # what it stands for in the study, for its curves
@@ -29,17 +32,21 @@ class News:
     """What a running trial has to say: epochs that have ended, or, once, its result or its failure."""
 
     trial: int
+    attempt: int
     host: str
+    node: str | None = None  # Ray's id of the machine
+    resumed_epoch: int | None = None  # in an attempt's first news: the epoch that it goes on from
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     failure: str | None = None
+    kind: FailureKind | None = None  # of the failure
 
 
 @dataclass(frozen=True)
 class Setup:
     """What all trials of a study share."""
 
-    out: Path
+    out: str  # where the study lies (study.store.open_store)
     recipe: str
     data: str
     fold: int
@@ -51,3 +58,6 @@ class Setup:
     detail_videos: tuple[str, ...]
     num_threads: int
     gpus: tuple[float, ...]  # what a trial of each stage holds
+    keep: int = 2  # checkpoints of a trial
+    every: int = 1  # epochs between them
+    max_seconds: tuple[float | None, ...] = ()  # of an attempt of each stage

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Status = Literal["running", "complete", "stopped", "failed"]
+from study.failures import Failure, FailureKind
+
+Status = Literal["running", "waiting", "complete", "stopped", "failed"]
+"""waiting: begun, interrupted, and to go on from its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,26 @@ class Row:
     ended_at: datetime.datetime | None = None
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # epoch -> metrics of that epoch
     host: str | None = None
-    failure: str | None = None
+    failure: str | None = None  # why it failed
+    failure_kind: FailureKind | None = None
     result: Mapping[str, Any] = field(default_factory=dict)  # what the trial reported at its end
+    attempts: int = 1  # how often it was handed to a worker
+    failures: tuple[Failure, ...] = ()  # of its attempts, in order
+    resumed: Mapping[int, int] = field(default_factory=dict)  # attempt -> the epoch that it went on from
+    superseded: str | None = None  # why the study no longer counts it, although it has ended
 
     def spent(self, name: str) -> float:
         """Return the sum of `wall_s`, `cpu_s` or `gpu_s` over the trial's epochs and its end."""
         laps = [*self.epochs.values(), self.result.get("last_lap", {})]
         return sum(lap.get(name, 0.0) for lap in laps)
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch on record; 0 before the first."""
+        return max(self.epochs, default=0)
+
+    @property
+    def repeated_epochs(self) -> int:
+        """Whole epochs that were on record and had to be trained again, over all attempts."""
+        known = {failure.attempt + 1: failure.epoch for failure in self.failures}
+        return sum(max(0, known.get(attempt, 0) - epoch) for attempt, epoch in self.resumed.items())
