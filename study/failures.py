@@ -1,9 +1,9 @@
 """What can end an attempt of a trial before its time, and what is done about it."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
-FailureKind = Literal[
+PolicyKind = Literal[
     "host_memory",
     "gpu_memory",
     "non_finite",
@@ -14,20 +14,19 @@ FailureKind = Literal[
     "disk_full",
     "storage",
     "timeout",
-    "cancelled",
-    "driver_lost",
-    "pretrain_failed",
 ]
+FailureKind = Literal[PolicyKind, "cancelled", "driver_lost", "pretrain_failed"]
+"""Those without a policy: `cancelled` and `driver_lost` go on with the next launch, `pretrain_failed` follows
+its cause."""
+
 Action = Literal["retry", "elsewhere", "never", "stop"]
 """Again from its last checkpoint; the same on another node if there is one; the trial has failed; the study
 stops cleanly, and the trial goes on with the next launch."""
 
-FAILURE_KINDS: Final = get_args(FailureKind)
-
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done after a failure: the action, and how often a trial may fail so before it has failed."""
+    """What is done after a failure; `times` in a row, without a new epoch in between, the trial has failed."""
 
     action: Action
     times: int = 0  # of retry and elsewhere
@@ -47,7 +46,7 @@ class Failure:
     at: str  # UTC, ISO 8601
 
 
-DEFAULT_POLICIES: Final[dict[FailureKind, Policy]] = {
+DEFAULT_POLICIES: Final[dict[PolicyKind, Policy]] = {
     "host_memory": Policy("elsewhere", 2),
     "gpu_memory": Policy("elsewhere", 1),
     "non_finite": Policy("never"),
@@ -59,8 +58,7 @@ DEFAULT_POLICIES: Final[dict[FailureKind, Policy]] = {
     "storage": Policy("retry", 3),
     "timeout": Policy("retry", 1),
 }
-"""A deterministic error is not retried; what another attempt may escape, is. The kinds that are not here have
-no policy: `cancelled` and `driver_lost` go on with the next launch, `pretrain_failed` follows its cause."""
+"""A deterministic error is not retried; what another attempt may escape, is."""
 
 FIXES: Final[dict[FailureKind, str]] = {
     "host_memory": "raise resources.<stage>.memory_gb, or lower --concurrency",

@@ -40,6 +40,7 @@ from study.distributions import (
     SpecModel,
     among,
 )
+from study.failures import DEFAULT_POLICIES, Action, FailureKind, Policy, PolicyKind
 
 __all__ = [
     "Choice",
@@ -138,16 +139,38 @@ class Gate(SpecModel):
 
 
 class Resources(SpecModel):
-    """What one run of a stage occupies; a share of a GPU, or whole ones."""
+    """What one run of a stage occupies; a share of a GPU, or whole ones. It may take `max_hours` at a time."""
 
     cpus: PositiveInt = 1
     gpus: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     memory_gb: Annotated[FiniteFloat, Field(gt=0)] = 1.5
+    max_hours: Annotated[FiniteFloat, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Resources":
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus above 1 must be whole, not {self.gpus}")
+        return self
+
+
+class Checkpoints(SpecModel):
+    """Where a trial can go on: the newest `keep` of its checkpoints, one after `every` epochs."""
+
+    keep: PositiveInt = 2
+    every: PositiveInt = 1
+
+
+class FailurePolicy(SpecModel):
+    """What is done when a trial fails in a certain way; see study.failures."""
+
+    action: Action
+    times: PositiveInt | None = None
+    """Of retry and elsewhere: in a row, without a new epoch in between."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "FailurePolicy":
+        if self.times is not None and self.action in ("never", "stop"):
+            raise ValueError(f"times says how often to try again, but the action is {self.action}; drop it")
         return self
 
 
@@ -164,6 +187,8 @@ class Space(SpecModel):
     ablation: Ablation
     gate: Gate | None = None
     resources: Mapping[str, Resources] = Field(default_factory=dict)
+    checkpoints: Checkpoints = Checkpoints()
+    failures: Mapping[PolicyKind, FailurePolicy] = Field(default_factory=dict)
     _file: str = PrivateAttr(default="")
     _document: Document = PrivateAttr(default=Document(None, {(): 1}))
 
@@ -208,6 +233,14 @@ class Space(SpecModel):
     def resources_of(self, stage: str) -> Resources:
         """The resources of one run of `stage`; one CPU where the file says nothing."""
         return self.resources.get(stage, Resources())
+
+    def policies(self) -> dict[FailureKind, Policy]:
+        """What is done after each kind of failure: the defaults, under what the file says."""
+        policies = dict(DEFAULT_POLICIES)
+        for kind, own in self.failures.items():
+            times = own.times if own.times is not None else max(policies[kind].times, 1)
+            policies[kind] = Policy(own.action, times if own.action in ("retry", "elsewhere") else 0)
+        return policies
 
     def active(self, values: Settings) -> tuple[str, ...]:
         """The searched parameters whose conditions hold under `values`, those they depend on first."""
