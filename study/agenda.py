@@ -2,16 +2,22 @@
 
 A trial starts once the stages before it have been exported; these are trials of their own, one per key, and
 trials that need one wait without holding a slot. While nothing else can start, the pretrainings of later
-phases do. The agenda knows neither Ray nor processes: it hands out jobs, is told epochs and ends, and writes
-the ledger.
+phases do. The agenda knows neither Ray nor processes: it hands out jobs, is told epochs, ends and deaths, and
+writes the ledger. Once it is told to stop it hands out nothing more, and every trial stops at its next epoch.
 """
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ftcl.recipes.config import configure
 from ftcl.recipes.recipe import Recipe
+from study.attempts import Attempts
+from study.entries import Entries
+from study.failures import FailureKind, Policy, PolicyKind
 from study.goal import Goal
 from study.job import Job, News
 from study.ledger import Ledger
@@ -21,6 +27,8 @@ from study.rows import Cell, Row, Status
 from study.seeds import SeedPool
 from study.spec import Gate
 
+_DROPPED: Final = "its arm is no longer in the search space"
+
 
 class Listener(Protocol):
     """Whoever watches a study."""
@@ -28,15 +36,17 @@ class Listener(Protocol):
     def started(self, row: Row) -> None: ...
     def epoch(self, row: Row, epoch: int) -> None: ...
     def ended(self, row: Row) -> None: ...
+    def superseded(self, row: Row) -> None: ...
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a pretrained model's key is made of, beside its configuration and seed."""
+    """What the keys of models and checkpoints are made of, beside configuration and seed."""
 
     preset: str
     fingerprint: str
     deterministic: bool
+    protocol: str
 
 
 class Agenda:
@@ -53,6 +63,9 @@ class Agenda:
         identity: Identity,
         gate: Gate | None,
         pretrain_early: bool,
+        policies: Mapping[PolicyKind, Policy],
+        max_failures: int | None,
+        retry_failed: bool,
         listener: Listener,
     ) -> None:
         self._recipe = recipe
@@ -64,25 +77,39 @@ class Agenda:
         self._identity = identity
         self._gate = gate
         self._pretrain_early = pretrain_early
+        self._max_failures = max_failures
         self._listener = listener
         self._last = len(recipe.stages) - 1
         self._pending: list[tuple[Cell, Mapping[str, Any]]] = []
-        self._running: dict[int, str] = {}  # trial -> phase
-        self._cells: dict[Cell, int] = {}
-        self._exports: dict[str, int] = {}
-        self._orphans: list[int] = []
+        self._entries = Entries(ledger)
+        self._attempts = Attempts(ledger, policies)
         self._base_keys: dict[int, str | None] = {}
+        self.stopping: str | None = None
+        """Why nothing more is handed out; None while the study goes on."""
         stages = {stage.name for stage in recipe.stages}
-        for row in ledger.rows.values():
-            self._index(row)
-            if row.cell.stage not in stages:
-                continue
-            if row.status == "running":
-                self._orphans.append(row.trial)
-            else:
-                self._note_end(row)
+        for row in [row for row in ledger.rows.values() if row.cell.stage in stages]:
+            self._take_over(row, retry_failed=retry_failed)
+
+    def _take_over(self, row: Row, *, retry_failed: bool) -> None:
+        """Find a row of an earlier launch its part in this one."""
+        if row.status in ("running", "waiting") and not self._is_wanted(row):
+            reason = row.superseded or _DROPPED
+            self._entries.supersede(row.trial, reason)
+            self._ledger.end(row.trial, "failed", failure=reason, failure_kind="cancelled")
+        elif row.status in ("running", "waiting"):
+            self._attempts.adopt(row)
+        elif row.status == "failed" and retry_failed and row.superseded is None:
+            self._entries.supersede(row.trial, f"it failed ({row.failure_kind}) and is to be tried again")
+        elif row.superseded is None:
+            self._note_end(row)
+        if self._ledger.rows[row.trial].superseded is None:
             for epoch in row.epochs:
                 self._stops(row, epoch)
+
+    def _is_wanted(self, row: Row) -> bool:
+        return row.superseded is None and all(
+            phase.wants(row.cell) for phase in self._phases if phase.name == row.cell.phase
+        )
 
     @property
     def pools(self) -> Mapping[str, SeedPool]:
@@ -92,12 +119,15 @@ class Agenda:
     @property
     def done(self) -> bool:
         """Whether every trial of every phase has ended."""
-        return not self._phases and not self._running and not self._orphans
+        return not self._phases and not self._attempts.any_left
 
     def next_job(self) -> Job | None:
         """Return the next trial to start; None while all that could start are running, or all are done."""
-        if self._orphans:
-            return self._job(self._ledger.rows[self._orphans.pop(0)])
+        if self.stopping is not None:
+            return None
+        waiting = self._attempts.next_waiting()
+        if waiting is not None:
+            return self._job(waiting)
         while self._phases:
             phase = self._phases[0]
             job = self._first_startable()
@@ -110,7 +140,7 @@ class Agenda:
                 for wanted in fresh:
                     self._add(wanted)
                 continue
-            if self._pending or not phase.exhausted() or phase.name in self._running.values():
+            if self._pending or not phase.exhausted() or self._attempts.runs_phase(phase.name):
                 break
             self._phases.pop(0)
         return self._early_pretraining()
@@ -124,8 +154,12 @@ class Agenda:
             proposal=wanted.proposal,
             pretrain_key=self._key(wanted.parameters, self._last - 1, wanted.seed),
         )
-        if cell not in self._cells:
-            self._pending.append((cell, wanted.parameters))
+        if self._entries.has(cell, wanted.parameters):
+            return
+        replaced = self._entries.make_room(cell, wanted.parameters)
+        if replaced is not None:
+            self._listener.superseded(self._ledger.rows[replaced])
+        self._pending.append((cell, wanted.parameters))
 
     def _first_startable(self) -> Job | None:
         index = 0
@@ -148,15 +182,16 @@ class Agenda:
 
     def _fail(self, row: Row, key: str | None) -> None:
         """End a trial whose pretrained model will never come."""
-        cause = self._ledger.rows[self._exports[key or ""]]
+        cause = self._entries.export(key or "")
+        assert cause is not None
         failure = f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
-        self.end(row.trial, "failed", failure=failure)
+        self._end(row.trial, "failed", failure=failure, failure_kind="pretrain_failed")
 
     def _export_state(self, key: str | None) -> Status | None:
         if key is None:
             return "complete"
-        trial = self._exports.get(key)
-        return None if trial is None else self._ledger.rows[trial].status
+        row = self._entries.export(key)
+        return None if row is None else row.status
 
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
         """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
@@ -164,7 +199,7 @@ class Agenda:
         state = self._export_state(before)
         if state is None:
             return self._start_export(phase, parameters, stage - 1, seed)
-        if state == "running":
+        if state in ("running", "waiting"):
             return None
         cell = Cell(
             phase=phase,
@@ -196,32 +231,40 @@ class Agenda:
 
     def _start(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
         row = self._ledger.start(cell, parameters)
-        self._index(row)
+        self._entries.add(row)
+        self._attempts.begin(row)
         self._listener.started(row)
         return row
 
-    def _index(self, row: Row) -> None:
-        self._cells[row.cell] = row.trial
-        if row.cell.arm is None and row.cell.proposal is None and row.cell.pretrain_key is not None:
-            self._exports[row.cell.pretrain_key] = row.trial
-
     def _job(self, row: Row) -> Job:
         stage = next(i for i, link in enumerate(self._recipe.stages) if link.name == row.cell.stage)
-        self._running[row.trial] = row.cell.phase
+        init = self._entries.export(self._key(row.parameters, stage - 1, row.cell.seed) or "")
         return Job(
             trial=row.trial,
             stage=stage,
             seed=row.cell.seed,
             parameters=row.parameters,
-            init_key=self._key(row.parameters, stage - 1, row.cell.seed),
+            init=None if init is None else init.result["export"],
             export_key=row.cell.pretrain_key if stage < self._last else None,
             test=row.cell.phase == "ablation" and stage == self._last,
+            run_key=self._run_key(row),
+            attempt=row.attempts,
+            avoid=self._attempts.avoided_nodes(row.trial),
             tags={
                 name: value
                 for name in ("phase", "stage", "arm", "proposal", "seed")
                 if (value := getattr(row.cell, name)) is not None
             },
         )
+
+    def _run_key(self, row: Row) -> str:
+        content = {
+            "cell": vars(row.cell),
+            "parameters": dict(row.parameters),
+            "recipe": [self._recipe.name, self._recipe.version],
+            **dataclasses.asdict(self._identity),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _key(self, parameters: Mapping[str, Any], stage: int, seed: int) -> str | None:
         return export_key(
@@ -240,50 +283,109 @@ class Agenda:
 
     def take(self, news: News) -> bool:
         """Write down what a trial has to say; return True if it is to stop here."""
+        row = self._ledger.rows[news.trial]
+        if row.status != "running" or news.attempt != row.attempts:
+            return True  # a worker that was given up, and has not noticed
+        if news.resumed_epoch is not None and news.attempt > 1:
+            self._ledger.record_resumed(news.trial, news.attempt, news.resumed_epoch)
         for epoch, metrics in sorted(news.epochs.items()):
             if self._take_epoch(news.trial, epoch, metrics, news.host):
                 return True
         if news.failure is not None:
-            self.end(news.trial, "failed", failure=news.failure, host=news.host)
+            kind = news.kind or "code_error"
+            self.died(news.trial, news.attempt, kind, news.failure, news.host, news.node)
         elif news.result is not None:
-            self.end(news.trial, "complete", result=news.result, host=news.host)
+            self._end(news.trial, "complete", result=news.result, host=news.host)
+        elif self.stopping is not None and news.epochs:
+            self._interrupt(news.trial)
+            return True
         return False
 
     def _take_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float], host: str) -> bool:
         row = self._ledger.rows[trial]
-        if row.status != "running":
-            return True
         if epoch not in row.epochs:
             row = self._ledger.record_epoch(trial, epoch, metrics, host)
+            self._attempts.note_epoch(trial)
             self._listener.epoch(row, epoch)
-        elif epoch < max(row.epochs):
+        elif epoch < row.last_epoch:
             return False  # told before a crash, and told again from the checkpoint
+        if row.superseded is not None:
+            self._end(trial, "failed", failure=row.superseded, failure_kind="cancelled")
+            return True
         if self._stops(row, epoch):
-            self.end(trial, "stopped")
+            self._end(trial, "stopped")
             return True
         return False
 
-    def put_back(self, trial: int) -> None:
-        """Hand a trial out again whose worker died; it goes on from its checkpoint."""
-        if self._running.pop(trial, None) is not None and self._ledger.rows[trial].status == "running":
-            self._orphans.append(trial)
+    def died(
+        self,
+        trial: int,
+        attempt: int,
+        kind: FailureKind,
+        message: str,
+        host: str | None = None,
+        node: str | None = None,
+    ) -> None:
+        """Do what the policy says about a failed attempt: hand it out again, end it, or stop the study."""
+        row = self._ledger.rows[trial]
+        if row.status != "running" or attempt != row.attempts:
+            return
+        action = self._attempts.fail(trial, kind, message, host, node)
+        if action == "never":
+            self._end(trial, "failed", failure=message, failure_kind=kind, host=host)
+            self._count_failures()
+        elif action == "stop":
+            self.stop(message)
 
-    def end(
+    def stop(self, reason: str) -> None:
+        """Hand out nothing more, and stop every trial at its next epoch; they go on with the next launch."""
+        if self.stopping is None:
+            self.stopping = reason
+
+    def close(self) -> None:
+        """Leave nothing running in the ledger: what still runs goes on with the next launch."""
+        for trial in self._attempts.running:
+            self._interrupt(trial)
+        for phase in self._phases:
+            phase.close()
+
+    def _interrupt(self, trial: int) -> None:
+        self._attempts.interrupt(trial, self.stopping or "the study ended")
+        self._listener.ended(self._ledger.rows[trial])
+
+    def _count_failures(self) -> None:
+        if self._max_failures is None:
+            return
+        failed = sum(
+            row.status == "failed" and row.failure_kind != "pretrain_failed"
+            for row in self._entries.present()
+        )
+        if failed > self._max_failures:
+            self.stop(f"{failed} trials have failed, more than the {self._max_failures} of --max-failures")
+
+    def _end(
         self,
         trial: int,
         status: Status,
         *,
         result: Mapping[str, Any] | None = None,
         failure: str | None = None,
+        failure_kind: FailureKind | None = None,
         host: str | None = None,
     ) -> None:
-        """Write down how a trial ended; only its first end counts."""
-        self._running.pop(trial, None)
-        if self._ledger.rows[trial].status != "running":
-            return
+        self._attempts.ended(trial)
         value = (result or {}).get("metrics", {}).get(self._goal.name)
-        row = self._ledger.end(trial, status, result=result, failure=failure, host=host, value=value)
-        self._note_end(row)
+        row = self._ledger.end(
+            trial,
+            status,
+            result=result,
+            failure=failure,
+            failure_kind=failure_kind,
+            host=host,
+            value=value,
+        )
+        if row.superseded is None:
+            self._note_end(row)
         self._listener.ended(row)
 
     def _stops(self, row: Row, epoch: int) -> bool:
@@ -292,7 +394,8 @@ class Agenda:
         )
 
     def _note_end(self, row: Row) -> None:
-        if self._gate is not None and row.trial == self._exports.get(self._base_key(row.cell.seed) or ""):
+        base = self._entries.export(self._base_key(row.cell.seed) or "")
+        if self._gate is not None and base is not None and row.trial == base.trial:
             value = row.result.get("metrics", {}).get(f"validation/{self._gate.metric}", float("-inf"))
             for phase in self._phases:
                 if row.cell.seed in phase.pool:

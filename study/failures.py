@@ -26,10 +26,10 @@ stops cleanly, and the trial goes on with the next launch."""
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done after a failure; `times` in a row, without a new epoch in between, the trial has failed."""
+    """What is done after a failure; of retry and elsewhere, `times` in a row without a new epoch."""
 
     action: Action
-    times: int = 0  # of retry and elsewhere
+    times: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from study.design import ablation_cells, rank_proposals, should_stop, trial_parameters, winner
 from study.goal import Goal
-from study.rows import Row
+from study.rows import Cell, Row
 from study.search import Proposals, mean_curve
 from study.seeds import SeedPool
 from study.spec import Space
@@ -57,6 +57,13 @@ class Phase(ABC):
     def stops(self, row: Row, epoch: int) -> bool:
         """Say whether a trial is to stop after this epoch."""
         return False
+
+    def wants(self, cell: Cell) -> bool:
+        """Say whether an interrupted trial is still of use."""
+        return True
+
+    def close(self) -> None:  # noqa: B027 - only a search has something open
+        """Leave nothing open in the ledger."""
 
 
 class SearchPhase(Phase):
@@ -137,6 +144,9 @@ class SearchPhase(Phase):
             return
         curves = [self._goal.curve(run) for run in self._ended[number].values()]
         self.proposals.tell(number, self.mean(number), mean_curve(curves))
+
+    def close(self) -> None:
+        self.proposals.close()
 
     def mean(self, number: int) -> float | None:
         """Return a proposal's mean objective over the search seeds, None unless all its runs are complete."""
@@ -231,6 +241,9 @@ class AblationPhase(Phase):
             Wanted(self.name, seed, trial_parameters(self._space, self.settings, arms[arm]), arm=arm)
             for arm, seed in ablation_cells(self._space, seeds)
         ]
+
+    def wants(self, cell: Cell) -> bool:
+        return cell.arm is None or cell.arm in self._space.ablation.arms
 
     def exhausted(self) -> bool:
         return self.pool.chosen() is not None and self._wanted.issuperset(self.pool.used())

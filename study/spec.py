@@ -139,7 +139,7 @@ class Gate(SpecModel):
 
 
 class Resources(SpecModel):
-    """What one run of a stage occupies; a share of a GPU, or whole ones. It may take `max_hours` at a time."""
+    """What one run of a stage occupies; a share of a GPU, or whole ones. An attempt may take `max_hours`."""
 
     cpus: PositiveInt = 1
     gpus: Annotated[FiniteFloat, Field(ge=0)] = 0.0

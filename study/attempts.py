@@ -1,0 +1,117 @@
+"""Which trials are with a worker, which go on later, and what is done when an attempt fails."""
+
+import datetime
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from study.failures import Action, Failure, FailureKind, Policy, PolicyKind
+from study.ledger import Ledger
+from study.rows import Row
+
+
+@dataclass
+class _Running:
+    phase: str
+    since_s: float  # its last epoch, or its start: what it has done since then can be lost
+
+
+class Attempts:
+    """The attempts of all trials: begun, failed, interrupted. Every one that failed is on record."""
+
+    def __init__(self, ledger: Ledger, policies: Mapping[PolicyKind, Policy]) -> None:
+        self._ledger = ledger
+        self._policies: dict[FailureKind, Policy] = dict(policies)
+        self._running: dict[int, _Running] = {}
+        self._waiting: list[int] = []
+        self._avoid: dict[int, set[str]] = defaultdict(set)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The trials that are with a worker."""
+        return tuple(self._running)
+
+    @property
+    def any_left(self) -> bool:
+        """Whether a trial runs or waits to go on."""
+        return bool(self._running or self._waiting)
+
+    def runs_phase(self, phase: str) -> bool:
+        """Say whether a trial of a phase is with a worker."""
+        return any(running.phase == phase for running in self._running.values())
+
+    def avoided_nodes(self, trial: int) -> tuple[str, ...]:
+        """Return the nodes on which a trial is not to run again."""
+        return tuple(sorted(self._avoid[trial]))
+
+    def adopt(self, row: Row) -> None:
+        """Take over a trial that an earlier launch left behind."""
+        if row.status == "running":
+            message = "the process that ran the study ended without a word"
+            self._interrupt(row, "driver_lost", message, lost_s=0.0)
+        self._waiting.append(row.trial)
+
+    def next_waiting(self) -> Row | None:
+        """Begin the next attempt of a trial that waits to go on."""
+        if not self._waiting:
+            return None
+        trial = self._waiting.pop(0)
+        self.begin(self._ledger.rows[trial])
+        return self._ledger.begin_attempt(trial)
+
+    def begin(self, row: Row) -> None:
+        """Take note that a trial is with a worker from now on."""
+        self._running[row.trial] = _Running(row.cell.phase, time.monotonic())
+
+    def note_epoch(self, trial: int) -> None:
+        """Take note that a trial has an epoch more on record."""
+        if trial in self._running:
+            self._running[trial].since_s = time.monotonic()
+
+    def ended(self, trial: int) -> None:
+        """Take note that a trial has ended."""
+        self._running.pop(trial, None)
+
+    def interrupt(self, trial: int, reason: str) -> None:
+        """Stop a trial that goes on with the next launch."""
+        self._interrupt(self._ledger.rows[trial], "cancelled", reason, lost_s=self._lost_s(trial))
+        self._running.pop(trial, None)
+
+    def fail(self, trial: int, kind: FailureKind, message: str, host: str | None, node: str | None) -> Action:
+        """Record how an attempt failed, and return what is done about it; `never`: the trial has failed."""
+        row = self._ledger.rows[trial]
+        policy = self._policies[kind]
+        action = policy.action
+        if action in ("retry", "elsewhere") and _in_a_row(row, kind) >= policy.times:
+            action = "never"
+        failure = Failure(
+            kind, message, row.attempts, row.last_epoch, self._lost_s(trial), action, host or row.host, _now()
+        )
+        self._ledger.record_failure(trial, failure)
+        if action == "elsewhere" and node is not None:
+            self._avoid[trial].add(node)
+        self._running.pop(trial, None)
+        if action != "never":
+            self._ledger.set_waiting(trial)
+        if action in ("retry", "elsewhere"):
+            self._waiting.append(trial)
+        return action
+
+    def _interrupt(self, row: Row, kind: FailureKind, message: str, *, lost_s: float) -> None:
+        failure = Failure(kind, message, row.attempts, row.last_epoch, lost_s, "retry", row.host, _now())
+        self._ledger.record_failure(row.trial, failure)
+        self._ledger.set_waiting(row.trial)
+
+    def _lost_s(self, trial: int) -> float:
+        running = self._running.get(trial)
+        return 0.0 if running is None else round(time.monotonic() - running.since_s, 3)
+
+
+def _in_a_row(row: Row, kind: FailureKind) -> int:
+    """How often a trial has failed in this way since its last new epoch."""
+    return sum(failure.kind == kind and failure.epoch == row.last_epoch for failure in row.failures)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
