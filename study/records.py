@@ -4,33 +4,59 @@
     ledger.journal              the truth (study.ledger); all tables below are derived from it
     trials.parquet              one row per trial
     epochs.parquet              one row per trial and epoch
+    failures.parquet            one row per attempt that ended before its trial did, or failed it
     ground_truth.json           the test videos' annotations, ActivityNet form
     predictions/<trial>.parquet the test detections of an ablation trial
     details/<trial>.npz         CAS, attention and similarity tables of a few test videos
-    pretrained/<key>.pt         what a pretraining exported
-    checkpoints/<trial>.pt      where a trial continues
+    pretrained/<key>-….pt       what a pretraining exported (study.pretrain)
+    checkpoints/<run key>/      where a trial continues (study.checkpoints)
+    crashes/<trial>-<attempt>.txt  where in the code a trial failed
     tensorboard/<trial>/        its curves
 
 Reading needs neither Ray, Optuna, torch nor the data: the standard library and pyarrow.
 """
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ftcl.files import atomic_write
+from study.failures import Failure
 from study.rows import Row
+from study.store import Store, open_store
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "CRASHES",
+    "EPOCHS",
+    "FAILURES",
+    "GROUND_TRUTH",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "TRIALS",
+    "RecordsError",
+    "Store",
+    "curves_folder",
+    "details_name",
+    "open_store",
+    "predictions_name",
+    "read_manifest",
+    "read_table",
+    "write_json",
+    "write_predictions",
+    "write_tables",
+]
+
+SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 TRIALS: Final = "trials.parquet"
 EPOCHS: Final = "epochs.parquet"
+FAILURES: Final = "failures.parquet"
 GROUND_TRUTH: Final = "ground_truth.json"
+CRASHES: Final = "crashes"
 
 _TRIAL_COLUMNS: Final = {
     "trial": pa.int64(),
@@ -41,7 +67,11 @@ _TRIAL_COLUMNS: Final = {
     "proposal": pa.int64(),
     "pretrain_key": pa.string(),
     "status": pa.string(),
+    "superseded": pa.string(),
     "failure": pa.string(),
+    "failure_kind": pa.string(),
+    "attempts": pa.int64(),
+    "repeated_epochs": pa.int64(),
     "host": pa.string(),
     "started_at": pa.timestamp("us", tz="UTC"),
     "ended_at": pa.timestamp("us", tz="UTC"),
@@ -50,6 +80,18 @@ _TRIAL_COLUMNS: Final = {
     "wall_s": pa.float64(),
     "cpu_s": pa.float64(),
     "gpu_s": pa.float64(),
+    "checkpoint": pa.string(),
+}
+_FAILURE_COLUMNS: Final = {
+    "trial": pa.int64(),
+    "attempt": pa.int64(),
+    "kind": pa.string(),
+    "message": pa.string(),
+    "epoch": pa.int64(),
+    "lost_s": pa.float64(),
+    "action": pa.string(),
+    "host": pa.string(),
+    "at": pa.timestamp("us", tz="UTC"),
 }
 
 
@@ -57,79 +99,85 @@ class RecordsError(ValueError):
     """A folder does not hold the records that were asked for."""
 
 
-def predictions_path(out: Path, trial: int) -> Path:
-    """Return where the test detections of a trial lie."""
-    return out / "predictions" / f"{trial}.parquet"
+def predictions_name(trial: int) -> str:
+    """Return the name of the test detections of a trial."""
+    return f"predictions/{trial}.parquet"
 
 
-def details_path(out: Path, trial: int) -> Path:
-    """Return where CAS, attention and similarity tables of a trial lie."""
-    return out / "details" / f"{trial}.npz"
+def details_name(trial: int) -> str:
+    """Return the name of the CAS, attention and similarity tables of a trial."""
+    return f"details/{trial}.npz"
 
 
-def checkpoint_path(out: Path, trial: int) -> Path:
-    """Return where a trial continues after an interruption."""
-    return out / "checkpoints" / f"{trial}.pt"
-
-
-def curves_path(out: Path, trial: int) -> Path:
+def curves_folder(trial: int) -> str:
     """Return the TensorBoard folder of a trial."""
-    return out / "tensorboard" / str(trial)
+    return f"tensorboard/{trial}"
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(store: Store, name: str, content: Any) -> None:
     """Write readable JSON, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode()))
+    store.write(name, text.encode())
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
+def read_manifest(store: Store) -> dict[str, Any]:
     """Return what was run.
 
-    Raises RecordsError if the folder is no study, or one of another schema version.
+    Raises RecordsError if the store holds no study, or one of another schema version.
     """
-    path = out / MANIFEST
-    if not path.is_file():
-        raise RecordsError(f"{out} is not the folder of a study: it has no {MANIFEST}")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RecordsError(f"{path} is not valid JSON ({error}); restore it or use another folder") from error
+        manifest: dict[str, Any] = json.loads(store.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordsError(f"{store} is not the folder of a study: it has no {MANIFEST}") from error
+    except ValueError as error:
+        raise RecordsError(
+            f"{store.place(MANIFEST)} is not valid JSON ({error}); restore it or use another folder"
+        ) from error
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RecordsError(
-            f"{path} has records of schema version {version}; this program reads {SCHEMA_VERSION}: "
-            "use the release that wrote it, or run the study again"
+            f"{store.place(MANIFEST)} has records of schema version {version}; this program reads "
+            f"{SCHEMA_VERSION}: use the release that wrote it, or run the study again"
         )
     return manifest
 
 
-def write_tables(out: Path, rows: Iterable[Row]) -> None:
-    """Derive `trials.parquet` and `epochs.parquet` from the ledger's rows."""
+def write_tables(store: Store, rows: Iterable[Row]) -> None:
+    """Derive `trials.parquet`, `epochs.parquet` and `failures.parquet` from the ledger's rows."""
     rows = list(rows)
-    _write_table(out / TRIALS, [_trial_record(row) for row in rows], _TRIAL_COLUMNS)
+    _write_table(store, TRIALS, [_trial_record(row) for row in rows], _TRIAL_COLUMNS)
     epochs = [
         {"trial": row.trial, "epoch": epoch, **row.epochs[epoch]}
         for row in rows
         for epoch in sorted(row.epochs)
     ]
-    _write_table(out / EPOCHS, epochs, {"trial": pa.int64(), "epoch": pa.int64()})
+    _write_table(store, EPOCHS, epochs, {"trial": pa.int64(), "epoch": pa.int64()})
+    failures = [_failure_record(row.trial, failure) for row in rows for failure in row.failures]
+    _write_table(store, FAILURES, failures, _FAILURE_COLUMNS)
 
 
-def write_predictions(path: Path, columns: Mapping[str, Any]) -> None:
+def write_predictions(store: Store, name: str, columns: Mapping[str, Any]) -> None:
     """Write detections: parallel columns `video, label, start_s, end_s, score`."""
-    table = pa.table(dict(columns))
-    atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    _write_parquet(store, name, pa.table(dict(columns)))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(store: Store, name: str) -> pa.Table:
     """Read a table of records.
 
-    Raises RecordsError if it is not there.
+    Raises RecordsError if it is not there or cannot be read.
     """
-    if not path.is_file():
-        raise RecordsError(f"{path} is missing; run the study's command again to derive it from the ledger")
-    return pq.read_table(path)
+    try:
+        with store.open(name) as file:
+            return pq.read_table(file)
+    except FileNotFoundError as error:
+        raise RecordsError(
+            f"{store.place(name)} is missing; run the study's command again to derive it from the ledger"
+        ) from error
+    except pa.ArrowInvalid as error:
+        raise RecordsError(
+            f"{store.place(name)} cannot be read ({error}); run the study's command again to derive it from the "
+            "ledger"
+        ) from error
 
 
 def _trial_record(row: Row) -> dict[str, Any]:
@@ -138,34 +186,45 @@ def _trial_record(row: Row) -> dict[str, Any]:
         **vars(cell),
         "trial": row.trial,
         "status": row.status,
+        "superseded": row.superseded,
         "failure": row.failure,
+        "failure_kind": row.failure_kind,
+        "attempts": row.attempts,
+        "repeated_epochs": row.repeated_epochs,
         "host": row.host,
         "started_at": _utc(row.started_at),
         "ended_at": _utc(row.ended_at),
         "epochs": len(row.epochs),
         "chosen_epoch": result.get("chosen_epoch"),
         **{name: row.spent(name) for name in ("wall_s", "cpu_s", "gpu_s")},
+        "checkpoint": result.get("checkpoint"),
         **{f"param/{name}": value for name, value in row.parameters.items()},
         **result.get("metrics", {}),
     }
 
 
+def _failure_record(trial: int, failure: Failure) -> dict[str, Any]:
+    at = datetime.datetime.fromisoformat(failure.at)
+    return {"trial": trial, **dataclasses.asdict(failure), "at": _utc(at)}
+
+
 def _utc(moment: datetime.datetime | None) -> datetime.datetime | None:
-    # The ledger's clock is local and naive.
     return None if moment is None else moment.astimezone(datetime.UTC)
 
 
-def _write_table(path: Path, records: list[dict[str, Any]], columns: Mapping[str, pa.DataType]) -> None:
-    others = dict.fromkeys(name for record in records for name in record if name not in columns)
+def _write_table(
+    store: Store, name: str, records: list[dict[str, Any]], columns: Mapping[str, pa.DataType]
+) -> None:
+    others = dict.fromkeys(key for record in records for key in record if key not in columns)
     arrays = {}
-    for name in (*columns, *others):
-        values = [record.get(name) for record in records]
-        if name in columns:
-            arrays[name] = pa.array(values, type=columns[name])
-        else:
-            arrays[name] = _column(values)
-    table = pa.table(arrays)
-    atomic_write(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    for column in (*columns, *others):
+        values = [record.get(column) for record in records]
+        arrays[column] = pa.array(values, type=columns[column]) if column in columns else _column(values)
+    _write_parquet(store, name, pa.table(arrays))
+
+
+def _write_parquet(store: Store, name: str, table: pa.Table) -> None:
+    store.write_with(name, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def _column(values: list[Any]) -> pa.Array:
