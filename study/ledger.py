@@ -1,25 +1,39 @@
-"""The ledger: every trial of a study, its epochs and its end, in one Optuna journal file.
+"""The ledger: every trial of a study, its epochs, its attempts and its end, in one Optuna storage.
 
 The ledger is the truth of a study; everything else (tables of records, TensorBoard logs) is derived from it.
 A trial is one stage run with one seed: a pretraining, or a fine-tuning of one proposal or one arm.
-One process writes it, the driver. Each change is one appended line, so a row is never half-written.
+One process writes it, the driver (study.ledger_storage.hold). Each change is one write of the storage, whole
+or absent, and the changes are ordered so that a driver may die between any two of them.
+
+Trials lie in the Optuna study "<study id>/trials". What Optuna has no place for lies in attributes:
+
+    of a trial    cell, parameters, started_at, attempts, host, end,
+                  epoch/<epoch>        "<n> <values>": the values of the study's metrics/<n>, a JSON list
+                  failure/<index>      how an attempt ended (study.failures.Failure)
+                  resumed/<attempt>    the epoch that an attempt went on from
+    of the study  metrics/<n>          names of an epoch's metrics, once for all epochs that have the same
+                  superseded/<trial>   why a trial no longer counts; Optuna closes ended trials to writing
 """
 
+import datetime
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
+from study.failures import Failure, FailureKind
+from study.ledger_storage import Stored, open_study, read_trials
+from study.metrics import Columns, Metrics
 from study.rows import Cell, Row, Status
 
-FILE_NAME: Final = "ledger.journal"
-_TRIALS: Final = "trials"
 _STATE_OF_STATUS: Final[Mapping[Status, TrialState]] = {
     "running": TrialState.RUNNING,
+    "waiting": TrialState.WAITING,
     "complete": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
@@ -28,104 +42,176 @@ _STATUS_OF_STATE: Final = {state: status for status, state in _STATE_OF_STATUS.i
 
 
 class Ledger:
-    """Appends trials, epochs and ends to `OUT/ledger.journal`, and holds their rows in memory.
+    """Writes trials, epochs, attempts and ends to a storage, and holds their rows in memory.
 
-    Opening an existing ledger cuts a torn last line (a crash in the middle of an append) before anything is
-    appended behind it.
+    Raises LedgerLost from any write that the storage no longer takes.
     """
 
-    def __init__(self, folder: Path) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = folder / FILE_NAME
-        _cut_torn_tail(path)
-        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.create_study(study_name=_TRIALS, storage=self.storage, load_if_exists=True)
-        self._study_id = study._study_id
-        frozen = self.storage.get_all_trials(self._study_id, deepcopy=False)
-        self._ids = {trial.number: trial._trial_id for trial in frozen}
-        self.rows: dict[int, Row] = {trial.number: _row(trial) for trial in frozen}
+    def __init__(self, storage: BaseStorage, study_id: str) -> None:
+        self.storage = storage
+        self.study_id = study_id
+        self._study = open_study(storage, f"{study_id}/trials")
+        attributes = storage.get_study_user_attrs(self._study)
+        self._columns: list[Columns] = []
+        while (name := f"metrics/{len(self._columns)}") in attributes:
+            self._columns.append(Columns(attributes[name]))
+        self._ids: dict[int, int] = {}
+        self.rows: dict[int, Row] = {}
+        for stored in read_trials(storage, self._study):
+            self._ids[stored.number] = stored.id
+            superseded = attributes.get(f"superseded/{stored.number}")
+            self.rows[stored.number] = self._row(stored, superseded)
 
     def start(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
         """Enter a new running trial; its number is its identity from here on."""
+        now = _now()
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            user_attrs={"cell": vars(cell), "parameters": dict(parameters)},
+            user_attrs={
+                "cell": vars(cell),
+                "parameters": dict(parameters),
+                "started_at": now.isoformat(),
+            },
         )
-        trial_id = self.storage.create_new_trial(self._study_id, template_trial=template)
-        trial = self.storage.get_trial(trial_id)
-        self._ids[trial.number] = trial_id
-        self.rows[trial.number] = _row(trial)
-        return self.rows[trial.number]
+        trial_id = self.storage.create_new_trial(self._study, template_trial=template)
+        trial = self.storage.get_trial(trial_id).number
+        self._ids[trial] = trial_id
+        self.rows[trial] = Row(trial, cell, dict(parameters), "running", now)
+        return self.rows[trial]
 
-    def record_epoch(self, number: int, epoch: int, metrics: Mapping[str, float], host: str) -> Row:
+    def begin_attempt(self, trial: int) -> Row:
+        """Count a further hand-out of a trial that has not ended; it is running from here on."""
+        row = self.rows[trial]
+        self._set_open(trial, "running")
+        return self._set(row, "attempts", row.attempts + 1, attempts=row.attempts + 1, status="running")
+
+    def set_waiting(self, trial: int) -> Row:
+        """Leave a running trial to the next launch."""
+        self._set_open(trial, "waiting")
+        self.rows[trial] = replace(self.rows[trial], status="waiting")
+        return self.rows[trial]
+
+    def record_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float], host: str) -> Row:
         """Append one epoch of a running trial; an epoch that is already there is kept as it was."""
-        row = self.rows[number]
-        if epoch in row.epochs:
+        row = self.rows[trial]
+        if epoch in row.epochs or row.status not in ("running", "waiting"):
             return row
         if row.host != host:
-            self.storage.set_trial_user_attr(self._ids[number], "host", host)
-        self.storage.set_trial_user_attr(self._ids[number], f"epoch/{epoch}", dict(metrics))
-        self.rows[number] = replace(row, epochs={**row.epochs, epoch: dict(metrics)}, host=host)
-        return self.rows[number]
+            row = self._set(row, "host", host, host=host)
+        index = self._index_of(tuple(metrics))
+        taken = self._columns[index].take(metrics.values())
+        text = f"{index} {json.dumps(list(taken.values()))}"
+        return self._set(row, f"epoch/{epoch}", text, epochs={**row.epochs, epoch: taken})
+
+    def record_resumed(self, trial: int, attempt: int, epoch: int) -> Row:
+        """Note the epoch that an attempt went on from; what is noted first stands."""
+        row = self.rows[trial]
+        if attempt in row.resumed or row.status not in ("running", "waiting"):
+            return row
+        return self._set(row, f"resumed/{attempt}", epoch, resumed={**row.resumed, attempt: epoch})
+
+    def record_failure(self, trial: int, failure: Failure) -> Row:
+        """Append how an attempt of a trial ended before the trial did."""
+        row = self.rows[trial]
+        failures = (*row.failures, failure)
+        return self._set(row, f"failure/{len(row.failures)}", asdict(failure), failures=failures)
 
     def end(
         self,
-        number: int,
+        trial: int,
         status: Status,
         *,
         result: Mapping[str, Any] | None = None,
         failure: str | None = None,
+        failure_kind: FailureKind | None = None,
         host: str | None = None,
         value: float | None = None,
     ) -> Row:
-        """Close a running trial once; what closed it first stands.
+        """Close a trial once; what closed it first stands.
 
-        `value` is the objective of a complete trial, for tools that read the journal with Optuna.
+        `value` is the objective of a complete trial, for tools that read the storage with Optuna.
         """
-        row = self.rows[number]
-        if row.status != "running":
+        row = self.rows[trial]
+        if row.status not in ("running", "waiting"):
             return row
-        trial_id = self._ids[number]
-        end = {"result": dict(result or {}), "failure": failure, "host": host or row.host}
-        self.storage.set_trial_user_attr(trial_id, "end", end)
-        self.storage.set_trial_state_values(
-            trial_id,
-            _STATE_OF_STATUS[status],
-            # Optuna wants a value for a complete trial; one without an objective (a pretraining) has none.
-            [value if value is not None else 0.0] if status == "complete" else None,
+        end: dict[str, Any] = {
+            "result": dict(result or {}),
+            "failure": failure,
+            "failure_kind": failure_kind,
+            "host": host or row.host,
+        }
+        now = _now()
+        self.storage.set_trial_user_attr(self._ids[trial], "end", {**end, "ended_at": now.isoformat()})
+        # Optuna wants a value for a complete trial; one without an objective (a pretraining) has none.
+        objective = 0.0 if value is None or math.isnan(value) else value
+        values = [objective] if status == "complete" else None
+        self.storage.set_trial_state_values(self._ids[trial], _STATE_OF_STATUS[status], values)
+        self.rows[trial] = replace(row, status=status, ended_at=now, **end)
+        return self.rows[trial]
+
+    def supersede(self, trial: int, reason: str | None) -> Row:
+        """Count an ended trial no longer, and say why; None counts it again."""
+        row = self.rows[trial]
+        if row.superseded != reason:
+            self.storage.set_study_user_attr(self._study, f"superseded/{trial}", reason)
+            self.rows[trial] = replace(row, superseded=reason)
+        return self.rows[trial]
+
+    def _set(self, row: Row, name: str, value: Any, **changes: Any) -> Row:
+        self.storage.set_trial_user_attr(self._ids[row.trial], name, value)
+        self.rows[row.trial] = replace(row, **changes)
+        return self.rows[row.trial]
+
+    def _set_open(self, trial: int, status: Status) -> None:
+        if self.rows[trial].status != status:
+            self.storage.set_trial_state_values(self._ids[trial], _STATE_OF_STATUS[status])
+
+    def _index_of(self, names: tuple[str, ...]) -> int:
+        for index, columns in enumerate(self._columns):
+            if columns.names == names:
+                return index
+        self.storage.set_study_user_attr(self._study, f"metrics/{len(self._columns)}", names)
+        self._columns.append(Columns(names))
+        return len(self._columns) - 1
+
+    def _row(self, stored: Stored, superseded: str | None) -> Row:
+        attributes = stored.attributes
+        status = _STATUS_OF_STATE[stored.state]
+        # A driver that died between the two writes of an end has not ended the trial.
+        end = attributes.get("end", {}) if stored.state.is_finished() else {}
+        failures: list[Failure] = []
+        while (name := f"failure/{len(failures)}") in attributes:
+            failures.append(Failure(**attributes[name]))
+        epochs: dict[int, Mapping[str, float]] = {}
+        resumed = {}
+        for name, value in attributes.items():
+            kind, _, index = name.partition("/")
+            if kind == "epoch":
+                epochs[int(index)] = self._metrics(value)
+            elif kind == "resumed":
+                resumed[int(index)] = value
+        return Row(
+            trial=stored.number,
+            cell=Cell(**attributes["cell"]),
+            parameters=attributes["parameters"],
+            status=status,
+            started_at=datetime.datetime.fromisoformat(attributes["started_at"]),
+            ended_at=datetime.datetime.fromisoformat(end["ended_at"]) if end else None,
+            epochs=dict(sorted(epochs.items())),
+            host=end.get("host", attributes.get("host")),
+            failure=end.get("failure"),
+            failure_kind=end.get("failure_kind"),
+            result=end.get("result", {}),
+            attempts=attributes.get("attempts", 1),
+            failures=tuple(failures),
+            resumed=dict(sorted(resumed.items())),
+            superseded=superseded,
         )
-        self.rows[number] = _row(self.storage.get_trial(trial_id))
-        return self.rows[number]
+
+    def _metrics(self, text: str) -> Metrics:
+        index, _, values = text.partition(" ")
+        return self._columns[int(index)].take(json.loads(values))
 
 
-def _row(trial: FrozenTrial) -> Row:
-    attributes = trial.user_attrs
-    end = attributes.get("end", {}) if trial.state.is_finished() else {}
-    result = end.get("result", {})
-    assert trial.datetime_start is not None
-    return Row(
-        trial=trial.number,
-        cell=Cell(**attributes["cell"]),
-        parameters=attributes["parameters"],
-        status=_STATUS_OF_STATE[trial.state],
-        started_at=trial.datetime_start,
-        ended_at=trial.datetime_complete,
-        epochs={
-            int(name.removeprefix("epoch/")): metrics
-            for name, metrics in attributes.items()
-            if name.startswith("epoch/")
-        },
-        host=end.get("host", attributes.get("host")),
-        failure=end.get("failure"),
-        result=result,
-    )
-
-
-def _cut_torn_tail(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,101 @@
+"""The storages of a ledger behind Optuna's interface: a journal file, SQLite, PostgreSQL."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from study.ledger_hold import Hold, hold
+from study.ledger_journal import damaged_line
+from study.ledger_location import LedgerBusy, LedgerError, LedgerLocation, LedgerLost
+
+__all__ = [
+    "Hold",
+    "LedgerBusy",
+    "LedgerError",
+    "LedgerLocation",
+    "LedgerLost",
+    "Stored",
+    "hold",
+    "open_storage",
+    "open_study",
+    "read_trials",
+]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A trial as the storage has it."""
+
+    id: int  # Optuna's, of all trials of a storage
+    number: int  # of its study
+    state: TrialState
+    attributes: Mapping[str, Any]
+
+
+def open_storage(location: LedgerLocation, held: Hold | None = None) -> BaseStorage:
+    """Open a ledger's storage, made if it is new. Whoever writes it holds it; a reader need not.
+
+    Raises LedgerError.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    assert location.path is not None
+    return _open_journal(location.path)
+
+
+def open_study(
+    storage: BaseStorage, name: str, direction: Literal["minimize", "maximize"] = "maximize"
+) -> int:
+    """Return Optuna's id of a study, made if it is new."""
+    study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
+    return study._study_id
+
+
+def read_trials(storage: BaseStorage, study: int) -> Iterator[Stored]:
+    """Yield the trials of a study in order."""
+    for trial in storage.get_all_trials(study, deepcopy=False):
+        yield Stored(trial._trial_id, trial.number, trial.state, trial.user_attrs)
+
+
+class _JournalFile(JournalFileBackend):
+    """Optuna's journal file; an append that fails leaves nothing behind, as on a full disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: Iterable[dict[str, Any]]) -> None:
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(list(logs))
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, size)
+            raise LedgerLost(f"cannot write the ledger {self._path}: {error.strerror}") from error
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    try:
+        return JournalStorage(_JournalFile(path))
+    except OSError as error:
+        raise LedgerError(
+            f"cannot open the ledger {path} ({error.strerror}); mend its folder or choose another place"
+        ) from error
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        first, count = damaged_line(path)
+        if not first:
+            raise LedgerError(
+                f"{path} is no ledger that Optuna {optuna.__version__} can read ({error}); restore it"
+            ) from error
+        raise LedgerError(
+            f"line {first} of the ledger {path} is damaged; restore the file from a copy, or cut it before "
+            f"that line (sed -i '{first},$d' {path}): what its last {count - first + 1} lines told is done "
+            "again from the checkpoints"
+        ) from error
