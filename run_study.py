@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
-DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, WORK_FAILED, WRONG_USAGE, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 130
 
 _DESCRIPTION = """\
 Runs a study of a temporal action localization method: a search over its settings, then an ablation of its
@@ -21,7 +20,14 @@ examples:
   python run_study.py --space fsd_lcs                            run it on the bundled data
   python run_study.py --space fsd_lcs --data thumos14:~/thumos14 --out studies/thumos14
 
-exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 130 interrupted"""
+  python run_study.py --space fsd_lcs --seeds 16                 more seeds for the study that is there
+  python run_study.py reproduce studies/fsd_lcs --trial 17       one trial again, compared with its record
+
+exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 3 stopped by --time-budget,
+130 interrupted (Ctrl-C), 143 preempted (SIGTERM)"""
+
+_REPRODUCE = """Runs one trial of a study again from its record alone, here and without a cluster, and compares: every loss and
+score of every epoch, the chosen epoch, the final metrics and the exported weights. Nothing in OUT is changed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_subcommand(arguments: list[str]) -> list[str]:
-    return arguments if arguments[:1] == ["run"] else ["run", *arguments]
+    return arguments if arguments[:1] in (["run"], ["reproduce"]) else ["run", *arguments]
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -58,6 +64,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     from study.plan import Options, make_plan
     from study.spec import list_spaces
 
+    if options.command == "reproduce":
+        return _reproduce(options, console)
     if options.list:
         for space in list_spaces():
             console.print(f"{space.name:<16}{space.problem or space.title}", markup=False, soft_wrap=True)
@@ -70,13 +78,21 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(cost.render())
         return DONE
     outcome = run(plan, console)
+    console.print(outcome.summary(), markup=False, highlight=False)
+    if outcome.troubles:
+        from study.summary import trouble_table
+
+        console.print(trouble_table(outcome.troubles))
     if not outcome.finished:
-        console.print(f"interrupted; the same command continues the study in {plan.out}", markup=False)
-        return INTERRUPTED
+        console.print(
+            f"{outcome.stopped}; the same command continues the study in {plan.out}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return outcome.exit_status
 
     from analysis import print_ablation, write_ablation
 
-    console.print(outcome.summary(), markup=False, highlight=False)
     write_ablation(plan.out)
     print_ablation(plan.out, console)
     console.print(f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False)
@@ -84,10 +100,18 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return WORK_FAILED if outcome.trials["failed"] else DONE
 
 
+def _reproduce(options: argparse.Namespace, console: Console) -> int:
+    from study.reproduce import reproduce
+
+    comparison = reproduce(options.out, options.trial, data=options.data)
+    console.print(comparison.render())
+    return DONE if comparison.identical else WORK_FAILED
+
+
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("run_study.py", description=_DESCRIPTION, formatter_class=form)
-    commands = parser.add_subparsers(required=True, metavar="[run]")
+    commands = parser.add_subparsers(required=True, metavar="[run] | reproduce", dest="command")
     run = commands.add_parser(
         "run", prog="run_study.py", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=form
     )
@@ -133,7 +157,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     where = run.add_argument_group("where and how")
     where.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the results (default: studies/NAME)"
+        "--out",
+        metavar="DIR",
+        help="where the results lie: a folder, or a URI such as s3://BUCKET/NAME (default: studies/NAME)",
+    )
+    where.add_argument(
+        "--ledger",
+        metavar="URL",
+        help="sqlite:////PATH.db or postgresql://USER@HOST/DATABASE (default: a journal file in --out)",
     )
     where.add_argument(
         "--resume",
@@ -158,9 +189,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDR",
         help="a running Ray cluster, `auto` on its head (default: start one here)",
     )
+    until = run.add_argument_group("until when")
+    until.add_argument(
+        "--time-budget",
+        metavar="T",
+        help="stop after the epochs that run then: 90s, 45m, 8h; the same command continues",
+    )
+    until.add_argument(
+        "--max-failures", type=_at_least(0), metavar="N", help="stop once more than N trials have failed"
+    )
+    until.add_argument(
+        "--retry-failed", action="store_true", help="run the trials that failed in earlier launches again"
+    )
     where.add_argument(
         "--dry-run", action="store_true", help="print trials, pretrainings, hours and disk, and stop"
     )
+    again = commands.add_parser(
+        "reproduce", prog="run_study.py reproduce", description=_REPRODUCE, formatter_class=form
+    )
+    again.add_argument("out", metavar="OUT", help="where the study lies: a folder or a URI")
+    again.add_argument("--trial", type=_at_least(0), required=True, metavar="N", help="number of the trial")
+    again.add_argument("--data", metavar="SPEC", help="where the data lie here (default: as on record)")
     return parser
 
 

@@ -1,9 +1,10 @@
 """What a study will cost, before it starts: trials, pretrainings, hours, disk."""
 
-import io
 import time
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,9 +17,11 @@ from study import design
 from study.plan import Plan
 from study.pretrain import export_key
 from study.progress import show_duration
+from study.records import TRIALS, read_table
 from study.spec import Settings
 
 _LOOK_S = 3.0
+_OTHER_BYTES = 100_000  # a trial's predictions, curves and lines of the ledger
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,6 @@ class StageCost:
     name: str
     epochs: int
     seconds: float
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,13 @@ class Cost:
     counts: design.Estimate
     stages: tuple[StageCost, ...]
     concurrency: int
+    disk: "Disk"
+    kept: int
 
     @property
     def seconds(self) -> float:
         """Wall time with all slots busy."""
         return sum(self._trials(stage) * stage.seconds for stage in self.stages) / self.concurrency
-
-    @property
-    def gigabytes(self) -> float:
-        """Disk for checkpoints and exports."""
-        return sum(self._trials(stage) * stage.bytes for stage in self.stages) / 1e9
 
     def _trials(self, stage: StageCost) -> int:
         return self.counts.finetunes if stage is self.stages[-1] else self.counts.pretrains
@@ -71,9 +70,39 @@ class Cost:
             show_duration(self.seconds),
             f"about, on {self.concurrency} cores that do nothing else, without early stopping",
         )
-        table.add_row(f"{self.gigabytes:.2f} GB", "of disk")
+        table.add_row(f"{self.disk.bytes / 1e9:.2f} GB", "of disk at the most")
+        if self.kept:
+            table.add_row(str(self.kept), "trials of this study are there already, and are not run again")
         lines = [f"one {stage.name}: {stage.epochs} epochs, {stage.seconds:.1f} s" for stage in self.stages]
         return Group(table, f"measured here, from some steps of each; {'; '.join(lines)}")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What the trials that are still to run leave on the disk."""
+
+    bytes: int
+    one_round_bytes: int  # of one trial in every slot, with all the checkpoints that it keeps while it runs
+
+
+def estimate_disk(plan: Plan, concurrency: int, kept: int) -> Disk:
+    """Estimate the disk that a study still needs, `kept` of its trials being there already; trains nothing."""
+    counts = count_trials(plan)
+    sizes = [4 * size + _OTHER_BYTES for size in _weights_bytes(plan)]
+    total = counts.pretrains * sum(sizes[:-1]) + counts.finetunes * sizes[-1]
+    left = max(0.0, 1 - kept / (counts.pretrains + counts.finetunes))
+    one_round = concurrency * plan.space.checkpoints.keep * max(sizes)
+    return Disk(int(total * left) + one_round, one_round)
+
+
+def _weights_bytes(plan: Plan) -> list[int]:
+    """Size of each stage's weights; a checkpoint has them, Adam's two moments of them, and the best ones."""
+    config = configure(plan.recipe, plan.data.preset, design.trial_parameters(plan.space, {}))
+    sizes, weights = [], None
+    for spec in plan.recipe.stages:
+        weights = spec.build(config, plan.data, torch.device("cpu"), 0, weights).export()
+        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in weights.values()))
+    return sizes
 
 
 def count_trials(plan: Plan) -> design.Estimate:
@@ -113,10 +142,20 @@ def estimate_cost(plan: Plan, concurrency: int) -> Cost:
         evaluation_s = time.perf_counter() - started_s
         evaluations = stage.epochs if spec.selects_epoch else 1
         seconds = stage.epochs * epoch_s + evaluations * evaluation_s
-        # A checkpoint holds the state, the weights and, where an epoch is selected, the best weights.
-        size = _size(stage.state_dict()) + (2 if spec.selects_epoch else 1) * _size(weights)
-        stages.append(StageCost(spec.name, stage.epochs, seconds, size))
-    return Cost(count_trials(plan), tuple(stages), concurrency)
+        stages.append(StageCost(spec.name, stage.epochs, seconds))
+    kept = _kept(plan)
+    disk = estimate_disk(plan, concurrency, kept)
+    return Cost(count_trials(plan), tuple(stages), concurrency, disk, kept)
+
+
+def _kept(plan: Plan) -> int:
+    """How many trials the records of the study show as ended; nothing is locked for it."""
+    if plan.is_new or not plan.store.exists(TRIALS):
+        return 0
+    trials = read_table(plan.store, TRIALS)
+    ended = pc.is_in(trials["status"], pa.array(["complete", "stopped"]))
+    counted = pc.and_(ended, pc.is_null(trials["superseded"]))
+    return int(pc.sum(pc.and_(counted, pc.not_equal(trials["phase"], "context"))).as_py() or 0)
 
 
 def _time_epoch(stage: Stage) -> float:
@@ -131,9 +170,3 @@ def _time_epoch(stage: Stage) -> float:
         if time.perf_counter() - started_s > _LOOK_S:
             break
     return num_steps * (time.perf_counter() - started_s) / taken
-
-
-def _size(content: object) -> int:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.tell()

@@ -1,6 +1,5 @@
 """Run a study: start or join a cluster, hand its trials out, leave its records."""
 
-import fcntl
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,21 +10,25 @@ from typing import Final
 from rich.console import Console
 
 from ftcl.data import VideoDataset
-from ftcl.evaluation import GroundTruth, write_ground_truth
+from ftcl.evaluation import GroundTruth, encode_ground_truth
 from ftcl.recipes import RECIPES
 from study.agenda import Agenda, Identity
-from study.estimate import count_trials
+from study.disk import Ballast, check_disk
+from study.estimate import count_trials, estimate_disk
 from study.job import Setup
 from study.ledger import Ledger
-from study.manifest import memory_bytes, usable_cores
+from study.ledger_storage import hold, open_storage
+from study.manifest import memory_bytes, new_launch, usable_cores, versions
 from study.phases import AblationPhase, ConfirmPhase, SearchPhase
-from study.plan import LOCK, LaunchError, Plan
+from study.plan import LaunchError, Plan
 from study.progress import Display, Tally, make_display, show_duration
 from study.records import GROUND_TRUTH, MANIFEST, read_manifest, write_json, write_tables
-from study.rows import Cell
+from study.rows import Cell, Row
 from study.search import Proposals
 from study.seeds import SeedPool
 from study.spec import Resources, Space
+from study.stopping import Stops
+from study.summary import Trouble, find_trouble
 
 _CONTEXT: Final = "context"  # phase and stage of the trials that learn nothing
 _MAX_DETAIL_VIDEOS: Final = 4
@@ -36,18 +39,29 @@ class Outcome:
     """How a launch ended."""
 
     finished: bool
-    trials: Counter[str]  # by status, of all trials of the study
+    stopped: str | None  # why it ended before the study did
+    exit_status: int
+    trials: Counter[str]  # by status, of the trials that count
     pretrains: int  # how many of them trained a model for the others to start from
+    kept: int  # trials that this launch found complete
+    superseded: int  # trials that no longer count, since other settings are wanted in their place
+    troubles: tuple[Trouble, ...]
     seconds: float  # of this launch
 
     def summary(self) -> str:
-        """Return the launch in a line."""
+        """Return the launch in a line or two."""
         trials = self.trials
-        return (
+        waiting = f", {trials['waiting']} to go on" if trials["waiting"] else ""
+        line = (
             f"{trials.total()} trials: {trials['complete']} complete, {trials['stopped']} stopped early, "
-            f"{trials['failed']} failed; {self.pretrains} pretrained models shared by "
+            f"{trials['failed']} failed{waiting}; {self.pretrains} pretrained models shared by "
             f"{trials.total() - self.pretrains} trials; {show_duration(self.seconds)}"
         )
+        if self.kept:
+            line += f"\n{self.kept} of them were kept from earlier launches"
+        if self.superseded:
+            line += f"; {self.superseded} earlier trials no longer count (trials.parquet says why)"
+        return line
 
 
 def default_concurrency(space: Space) -> int:
@@ -64,19 +78,40 @@ def run(plan: Plan, console: Console) -> Outcome:
     Raises LaunchError before the first trial, StudyError when nothing is left to go on with.
     """
     started_s = time.monotonic()
-    with _hold(plan):
+    with _place(plan), hold(plan.ledger, plan.study_id):
+        if (plan.store.exists(MANIFEST)) == plan.is_new:
+            raise LaunchError(f"another process has just changed {plan.out}; give the command again")
+        ledger = Ledger(open_storage(plan.ledger), plan.study_id)
+        for note in ledger.notes:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        before = sum(row.status in ("complete", "stopped") for row in _present(ledger))
         if plan.finished:
-            ledger, finished = Ledger(plan.out), True
-            write_tables(plan.out, ledger.rows.values())
+            _update_manifest(plan, {})
+            write_tables(plan.store, ledger.rows.values())
+            stops = None
         else:
-            ledger, finished = _run_trials(plan, console)
-    rows = [row for row in ledger.rows.values() if row.cell.phase != _CONTEXT]
+            stops = _run_trials(plan, ledger, console)
+    rows = _present(ledger)
     pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
-    statuses: Counter[str] = Counter(row.status for row in rows)
-    return Outcome(finished, statuses, pretrains, time.monotonic() - started_s)
+    return Outcome(
+        finished=stops is None or stops.reason is None,
+        stopped=None if stops is None else stops.reason,
+        exit_status=0 if stops is None else stops.exit_status,
+        trials=Counter(row.status for row in rows),
+        pretrains=pretrains,
+        kept=0 if stops is None else before,
+        superseded=sum(row.superseded is not None for row in ledger.rows.values()),
+        troubles=tuple(find_trouble(rows)),
+        seconds=time.monotonic() - started_s,
+    )
 
 
-def _run_trials(plan: Plan, console: Console) -> tuple[Ledger, bool]:
+def _present(ledger: Ledger) -> list[Row]:
+    rows = ledger.rows.values()
+    return [row for row in rows if row.superseded is None and row.cell.phase != _CONTEXT]
+
+
+def _run_trials(plan: Plan, ledger: Ledger, console: Console) -> Stops:
     # Ray takes a second to import; a wrong flag, or a finished study, should not wait for it.
     from study.tune.environment import prepare_environment
 
@@ -92,20 +127,49 @@ def _run_trials(plan: Plan, console: Console) -> tuple[Ledger, bool]:
         granted = cluster.grant(wanted, options.gpus_per_trial)
         concurrency = options.concurrency or cluster.slots(granted.values())
         stages = [stage.name for stage in plan.recipe.stages]
+        _announce(plan, ledger, concurrency, console)
         _begin(plan, cluster.gpus)
-        ledger = Ledger(plan.out)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
         finished = False
-        try:
-            with display:
-                run_agenda(agenda, setup, granted, stages, concurrency)
-            if agenda.done:
-                _add_context(plan, ledger, agenda.pools["ablation"].used())
-                finished = True
-        finally:
-            _write_records(plan, ledger, agenda, ablation, finished=finished)
-    return ledger, finished
+        with Ballast(plan.store) as ballast, Stops(agenda, time_budget_s=plan.time_budget_s) as stops:
+            try:
+                with display:
+                    run_agenda(agenda, setup, granted, stages, concurrency, stops=stops)
+                if agenda.done:
+                    _add_context(plan, ledger, agenda.pools["ablation"].used())
+                    finished = True
+            finally:
+                ballast.release()
+                agenda.close()
+                _write_records(plan, ledger, agenda, ablation, finished=finished)
+    return stops
+
+
+def _announce(plan: Plan, ledger: Ledger, concurrency: int, console: Console) -> None:
+    """Say what is kept, what is new and what the disk must hold, before the first trial starts."""
+    rows = _present(ledger)
+    kept = sum(row.status in ("complete", "stopped") for row in rows)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if not plan.is_new:
+        waiting = sum(row.status in ("running", "waiting") for row in rows)
+        again = f", {waiting} go on from their checkpoints" if waiting else ""
+        say(f"continuing {plan.out}: {kept} trials are kept (same settings, seed and data){again}")
+    for line in plan.extension.lines:
+        say(f"  {line}")
+    former = (plan.manifest["launches"] or [plan.manifest])[-1]["versions"]
+    differing = [
+        f"{name} {former.get(name)} → {now}" for name, now in versions().items() if former.get(name) != now
+    ]
+    if differing and kept:
+        say(f"  kept trials ran with other versions: {', '.join(differing)}")
+    disk = estimate_disk(plan, concurrency, kept)
+    warning = check_disk(plan.store.free_bytes(), disk.bytes, disk.one_round_bytes, plan.out)
+    if warning is not None:
+        say(warning)
 
 
 def _resources(space: Space) -> dict[str, Resources]:
@@ -125,42 +189,54 @@ def make_setup(plan: Plan, gpus: list[float]) -> Setup:
         metric=plan.space.objective.metric,
         deterministic=plan.options.deterministic,
         detail_videos=detail_videos(plan.data),
-        num_threads=max(plan.space.resources_of(stage.name).cpus for stage in plan.recipe.stages),
+        num_threads=_num_threads(plan),
         gpus=tuple(gpus),
+        keep=plan.space.checkpoints.keep,
+        every=plan.space.checkpoints.every,
+        max_seconds=tuple(
+            None if hours is None else 3600 * hours
+            for hours in (plan.space.resources_of(stage.name).max_hours for stage in plan.recipe.stages)
+        ),
     )
 
 
+def _num_threads(plan: Plan) -> int:
+    return max(plan.space.resources_of(stage.name).cpus for stage in plan.recipe.stages)
+
+
 @contextmanager
-def _hold(plan: Plan) -> Iterator[None]:
-    """Keep other drivers off the study's folder; leave no folder behind if no study was begun in it."""
-    made = [folder for folder in (plan.out, *plan.out.parents) if not folder.exists()]
-    plan.out.mkdir(parents=True, exist_ok=True)
-    path = plan.out / LOCK
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise LaunchError(
-                f"another process runs the study in {plan.out}; wait for it, or choose another --out"
-            ) from error
-        if (plan.out / MANIFEST).exists() == plan.is_new:
-            raise LaunchError(f"another process has just changed {plan.out}; give the command again")
-        try:
-            yield
-        finally:
-            if not (plan.out / MANIFEST).exists():
-                path.unlink()
-                for folder in made:
-                    folder.rmdir()
+def _place(plan: Plan) -> Iterator[None]:
+    """Make the study's folder; leave no folder behind if no study was begun in it."""
+    folder = plan.store.local
+    if folder is None:
+        yield
+        return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    found = set(folder.iterdir())
+    try:
+        yield
+    finally:
+        if plan.is_new and not plan.store.exists(MANIFEST):
+            for entry in set(folder.iterdir()) - found:
+                entry.unlink()
+            for path in made:
+                path.rmdir()
 
 
 def _begin(plan: Plan, gpus: float) -> None:
     """Write down what is run, before the first trial."""
-    if plan.is_new:
-        hardware = {**plan.manifest["hardware"], "gpus": gpus}
-        write_json(plan.out / MANIFEST, {**plan.manifest, "hardware": hardware})
+    launch = new_launch(plan.extension.lines, _num_threads(plan))
+    hardware = {**plan.manifest["hardware"], "gpus": gpus} if plan.is_new else plan.manifest["hardware"]
+    _update_manifest(plan, {"hardware": hardware, "launches": [*plan.manifest["launches"], launch]})
     ground_truth = GroundTruth.from_videos(plan.data.ground_truth("test"), plan.data.classes)
-    write_ground_truth(plan.out / GROUND_TRUTH, ground_truth, "test")
+    plan.store.write(GROUND_TRUTH, encode_ground_truth(ground_truth, "test"))
+
+
+def _update_manifest(plan: Plan, changes: dict[str, object]) -> None:
+    """Write the manifest as this launch understands the study, keeping what the records have added to it."""
+    recorded = {} if plan.is_new else read_manifest(plan.store)
+    write_json(plan.store, MANIFEST, {**recorded, **plan.manifest, **changes})
 
 
 def assemble(
@@ -176,6 +252,7 @@ def assemble(
     }
     proposals = Proposals(
         ledger.storage,
+        ledger.study_id,
         search,
         space.active,
         direction=goal.direction,
@@ -203,9 +280,14 @@ def assemble(
         [searching, confirming, ablating],
         fixed=space.fixed,
         goal=goal,
-        identity=Identity(plan.data.preset, plan.data.fingerprint, plan.options.deterministic),
+        identity=Identity(
+            plan.data.preset, plan.data.fingerprint, plan.options.deterministic, plan.options.protocol
+        ),
         gate=space.gate,
         pretrain_early=space.shares_pretraining,
+        policies=space.policies(),
+        max_failures=plan.options.max_failures,
+        retry_failed=plan.options.retry_failed,
         listener=display,
     )
     return agenda, ablating, display
@@ -226,13 +308,13 @@ def _write_records(
     plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase, *, finished: bool
 ) -> None:
     """Derive the tables from the ledger, and complete the manifest with what the study chose."""
-    write_tables(plan.out, ledger.rows.values())
+    write_tables(plan.store, ledger.rows.values())
     seeds = {
         name: {"ungated": pool.ungated, "gated": pool.chosen() if pool.gated else None}
         for name, pool in agenda.pools.items()
     }
     chosen = {"seeds": seeds, "winner": ablation.settings, "finished": finished}
-    write_json(plan.out / MANIFEST, {**read_manifest(plan.out), **chosen})
+    write_json(plan.store, MANIFEST, {**read_manifest(plan.store), **chosen})
 
 
 def detail_videos(data: VideoDataset) -> tuple[str, ...]:

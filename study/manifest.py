@@ -1,14 +1,18 @@
 """What was run, on what, with which versions: written once per study, compared when the study continues."""
 
+import datetime
 import importlib.metadata
 import os
 import platform
+import re
+import secrets
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from study.extension import fixed_part
 from study.records import SCHEMA_VERSION
 
 _PACKAGES: Final = (
@@ -23,6 +27,7 @@ _PACKAGES: Final = (
     "seglearn",
 )
 _ROOT: Final = Path(__file__).resolve().parents[1]
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
 
 # What must be equal for two launches to be one study, with the words that a user knows it by.
 _IDENTITY: Final = {
@@ -44,6 +49,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found = []
     for path, name in _IDENTITY.items():
         before, now = _get(old, path), _get(new, path)
+        if path == ("space", "definition"):
+            before, now = fixed_part(before), fixed_part(now)
         if before == now:
             continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
@@ -56,7 +63,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def environment() -> dict[str, Any]:
     """Return versions, hardware and the state of the source tree."""
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions(),
         "git": _git(),
         "hardware": {
             "machine": platform.platform(),
@@ -68,8 +75,8 @@ def environment() -> dict[str, Any]:
 
 
 def command_line() -> list[str]:
-    """Return the command as the user typed it."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """Return the command as the user typed it, without passwords."""
+    return [Path(sys.argv[0]).name, *(_PASSWORD.sub(r"\1:***@", word) for word in sys.argv[1:])]
 
 
 def usable_cores() -> int:
@@ -82,9 +89,32 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def new_manifest(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the manifest of a study that starts now."""
-    return {"schema_version": SCHEMA_VERSION, "command": command_line(), **content, **environment()}
+def new_manifest(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the manifest of a study that starts now; its id sets it apart from all others in a ledger."""
+    head = {
+        "schema_version": SCHEMA_VERSION,
+        "id": f"{name}-{secrets.token_hex(4)}",
+        "command": command_line(),
+    }
+    return {**head, **content, **environment(), "launches": []}
+
+
+def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
+    """Return what is written down of each launch that runs trials."""
+    git = _git()
+    return {
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "versions": versions(),
+        "revision": None if git is None else git["revision"],
+        "num_threads": num_threads,
+        "extension": list(extension),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that can change a number."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
 def _get(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:

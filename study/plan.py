@@ -1,9 +1,9 @@
 """What a launch will do, decided and checked before anything is started or written."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from ftcl.data import DataError, VideoDataset, load_dataset
@@ -11,20 +11,26 @@ from ftcl.recipes import RECIPES, Recipe
 from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import Protocol, holds_out, selection_split
 from study.design import GATE_ATTEMPTS, Seeds, trial_parameters
+from study.extension import Extension, find_extension, known_counts
 from study.goal import Goal
+from study.ledger import LedgerError
+from study.ledger_storage import LedgerLocation
 from study.manifest import differences, new_manifest
 from study.records import MANIFEST, RecordsError, read_manifest
 from study.spec import Setting, Space, SpecError, load_space
+from study.store import Store, StoreError, open_store
 
-LOCK: Final = ".lock"  # held by the driver of a study
 Resume = Literal["auto", "never", "require"]
+
+
+_HOW_IT_IS_RUN: Final = ("title", "data", "resources", "checkpoints", "failures")
 
 
 class LaunchError(ValueError):
     """The study cannot start; the message says why and what to change."""
 
 
-USER_ERRORS: Final = (SpecError, DataError, LaunchError, RecordsError)
+USER_ERRORS: Final = (SpecError, DataError, LaunchError, RecordsError, StoreError, LedgerError)
 """What a user can mend; any other error is a fault of the program."""
 
 
@@ -45,7 +51,7 @@ class Options:
     address: str | None = None
     resume: Resume = "auto"
     retry_failed: bool = False
-    time_budget: float | None = None  # seconds
+    time_budget: str | None = None  # such as 90s, 45m, 8h
     max_failures: int | None = None
     seed: int = 0
     deterministic: bool = False
@@ -60,10 +66,23 @@ class Plan:
     space: Space
     recipe: Recipe
     data: VideoDataset
-    out: Path
-    manifest: Mapping[str, Any]  # of the run that started the study, or of this one
+    store: Store  # where the study lies
+    ledger: LedgerLocation
+    manifest: Mapping[str, Any]
     is_new: bool
+    extension: Extension
     finished: bool
+    time_budget_s: float | None
+
+    @property
+    def out(self) -> str:
+        """Where the study lies, as it is shown."""
+        return self.store.location
+
+    @property
+    def study_id(self) -> str:
+        """The study's name in its ledger."""
+        return str(self.manifest["id"])
 
     @property
     def goal(self) -> Goal:
@@ -79,15 +98,17 @@ class Plan:
 
 
 def make_plan(options: Options) -> Plan:
-    """Check space, data and output folder, without leaving a trace.
+    """Check space, data, place and ledger, without leaving a trace.
 
-    Raises SpecError, DataError or LaunchError with the thing, the place and the fix.
+    Raises SpecError, DataError, StoreError, LedgerError or LaunchError with the thing, the place and the fix.
     """
-    space = load_space(options.space).with_overrides(trials=options.trials, seeds=options.seeds)
+    time_budget_s = _seconds(options.time_budget)
+    space = load_space(options.space)
+    store = open_store(options.out or f"studies/{space.name}")
+    existing = _existing(store, options.resume)
+    space = _with_counts(space, options, existing, store.location)
     _require_seeds(options, space)
     recipe = RECIPES[space.recipe]
-    out = (options.out or Path("studies") / space.name).absolute()
-    existing = _existing(out, options.resume)
     data = load_dataset(
         options.data or space.data,
         fold=options.fold,
@@ -101,16 +122,58 @@ def make_plan(options: Options) -> Plan:
     space.check_defaults(data.preset)
     _require_possible_settings(space, recipe, data)
     described = _describe(options, space, recipe, data)
+    ledger = LedgerLocation.parse(options.ledger or (existing or {}).get("ledger"), store)
+    if existing is None:
+        extension, finished = Extension(), False
+        manifest = {**new_manifest(described, space.name), "ledger": ledger.shown}
+    else:
+        _require_same_study(existing, described, ledger, store.location)
+        extension = find_extension(existing["space"]["definition"], space, described["space"]["definition"])
+        finished = existing["finished"] and not extension.needs_trials and not options.retry_failed
+        manifest = {**existing, "space": described["space"], "finished": finished}
+    is_new = existing is None
+    return Plan(
+        options, space, recipe, data, store, ledger, manifest, is_new, extension, finished, time_budget_s
+    )
+
+
+def _seconds(duration: str | None) -> float | None:
+    """Read a duration such as 90s, 45m or 8h."""
+    if duration is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if found is None or float(found[1]) == 0:
+        raise LaunchError(f"--time-budget {duration} is not a time such as 90s, 45m or 8h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _with_counts(space: Space, options: Options, existing: Mapping[str, Any] | None, out: str) -> Space:
+    """Put --trials and --seeds in the space; what a study already has is never taken back."""
+    trials, seeds = options.trials, options.seeds
     if existing is not None:
-        changed = differences(existing, described)
-        if changed:
-            raise LaunchError(
-                f"{out} holds another study; choose another --out, or ask for the same as there:\n  "
-                + "\n  ".join(changed)
-            )
-    finished = existing is not None and bool(existing.get("finished"))
-    manifest = existing or new_manifest(described)
-    return Plan(options, space, recipe, data, out, manifest, existing is None, finished)
+        had_trials, had_seeds = known_counts(existing["space"]["definition"])
+        for name, wanted, had in (("--trials", trials, had_trials), ("--seeds", seeds, had_seeds)):
+            if wanted is not None and wanted < had:
+                raise LaunchError(
+                    f"{out} was asked for {name} {had} already, and {wanted} would leave results out; ask "
+                    f"for at least {had}, or choose another --out"
+                )
+        trials = max(trials or space.search.trials, had_trials)
+        seeds = max(seeds or space.ablation.seeds, had_seeds)
+    return space.with_overrides(trials=trials, seeds=seeds)
+
+
+def _require_same_study(
+    existing: Mapping[str, Any], described: Mapping[str, Any], ledger: LedgerLocation, out: str
+) -> None:
+    changed = differences(existing, described)
+    if ledger.shown != existing["ledger"]:
+        changed.append(f"ledger: {existing['ledger']} there, {ledger.shown} now")
+    if changed:
+        raise LaunchError(
+            f"{out} holds another study; choose another --out, or ask for the same as there:\n  "
+            + "\n  ".join(changed)
+        )
 
 
 def _require_possible_settings(space: Space, recipe: Recipe, data: VideoDataset) -> None:
@@ -139,36 +202,27 @@ def _require_seeds(options: Options, space: Space) -> None:
         raise LaunchError(f"{error}; change --seed, --seeds or the space file") from error
 
 
-def _existing(out: Path, resume: Resume) -> dict[str, Any] | None:
-    """Return the manifest of the study in OUT, if there is one and it may be continued."""
-    if (out / MANIFEST).exists():
+def _existing(store: Store, resume: Resume) -> dict[str, Any] | None:
+    """Return the manifest of the study that lies there, if there is one and it may be continued."""
+    out = store.location
+    if store.local is not None and store.local.exists() and not store.local.is_dir():
+        raise LaunchError(f"{out} is a file, not a folder; choose another --out")
+    if store.exists(MANIFEST):
         if resume == "never":
             raise LaunchError(f"{out} holds a study already; choose another --out, or drop --resume never")
-        return read_manifest(out)
+        return read_manifest(store)
     if resume == "require":
         raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume require")
-    if out.exists() and not out.is_dir():
-        raise LaunchError(f"{out} is a file, not a folder; choose another --out")
-    if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+    if not _is_vacant(store):
         raise LaunchError(f"{out} holds other files and no study; choose an empty folder with --out")
-    _check_writable(out)
+    store.check()
     return None
 
 
-def _check_writable(out: Path) -> None:
-    """Make the folder and take it away again: permissions alone do not tell (root, read-only mounts)."""
-    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise LaunchError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
-    finally:
-        for folder in missing:
-            if folder.is_dir():
-                folder.rmdir()
+def _is_vacant(store: Store) -> bool:
+    if store.local is None:
+        return not store.names("")
+    return not store.local.exists() or all(entry.name.startswith(".") for entry in store.local.iterdir())
 
 
 def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset) -> dict[str, Any]:
@@ -185,8 +239,8 @@ def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset
             "families": definition["ablation"]["families"],
             "controls": definition["ablation"]["controls"],
             "seeds": space.ablation.seeds,
-            # What may change without making it another study stays out.
-            "definition": {k: v for k, v in definition.items() if k not in ("title", "data", "resources")},
+            # How it is run stays out: it changes no number.
+            "definition": {key: value for key, value in definition.items() if key not in _HOW_IT_IS_RUN},
         },
         "recipe": {"name": recipe.name, "version": recipe.version},
         "metrics": dict(recipe.metrics),

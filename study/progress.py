@@ -15,6 +15,7 @@ from study.rows import Row
 
 GROUPS: Final = ("pretrain", "search", "confirm", "ablation")
 _EPOCH_LINES_EVERY_S: Final = 60.0
+_UNENDED: Final = ("running", "waiting")
 
 
 class Tally:
@@ -31,8 +32,11 @@ class Tally:
         self._last_stage = last_stage
 
     def note(self, row: Row) -> None:
-        """Take in a row as it is now."""
-        self.rows[row.trial] = row
+        """Take in a row as it is now; one that was superseded no longer counts."""
+        if row.superseded is None:
+            self.rows[row.trial] = row
+        else:
+            self.rows.pop(row.trial, None)
 
     def group(self, row: Row) -> str:
         """Return the line that a trial is counted in."""
@@ -71,14 +75,14 @@ class Tally:
         """Estimate the time left from the mean time of finished trials; None before the first of them."""
         spent: dict[bool, list[float]] = {True: [], False: []}
         for row in self.rows.values():
-            if row.status != "running":
+            if row.status not in _UNENDED:
                 spent[row.cell.stage == self._last_stage].append(row.spent("wall_s"))
         if not spent[True]:
             return None
         means = {stage: sum(values) / len(values) if values else 0.0 for stage, values in spent.items()}
         left = 0.0
         for group, counts in self.counts().items():
-            ended = sum(count for status, count in counts.items() if status != "running")
+            ended = sum(count for status, count in counts.items() if status not in _UNENDED)
             left += max(self.totals[group] - ended, 0) * means[group != "pretrain"]
         return left / self._concurrency
 
@@ -104,12 +108,16 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         self._tally.note(row)
         self._line(f"{row.status:<9}{_name(row)}{_outcome(row, self._tally.objective)}")
 
+    def superseded(self, row: Row) -> None:
+        self._tally.note(row)
+        self._line(f"again    {_name(row)}: {row.superseded}")
+
     def __exit__(self, *_: object) -> None:
         return None
 
     def _line(self, text: str) -> None:
         self._last_line_s = time.monotonic()
-        ended = sum(row.status != "running" for row in self._tally.rows.values())
+        ended = sum(row.status not in _UNENDED for row in self._tally.rows.values())
         total = self._tally.total()
         self._console.print(f"[{ended:>3}/{total}] {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -132,6 +140,10 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
         self._tally.note(row)
         if row.status == "failed":
             self._live.console.print(f"failed {_name(row)}: {row.failure}", style="red", markup=False)
+
+    def superseded(self, row: Row) -> None:
+        self._tally.note(row)
+        self._live.console.print(f"again {_name(row)}: {row.superseded}", markup=False)
 
     def __enter__(self) -> "LiveDisplay":
         self._live.start()
@@ -186,10 +198,12 @@ def _name(row: Row) -> str:
 def _outcome(row: Row, objective: str) -> str:
     if row.status == "failed":
         return f": {row.failure}"
+    if row.status == "waiting":
+        return f" after epoch {row.last_epoch}: {row.failures[-1].message}"
     value = row.result.get("metrics", {}).get(objective)
     if value is not None:
         return f": {objective} {value:.1f}"
-    return f" after epoch {max(row.epochs, default=0)}"
+    return f" after epoch {row.last_epoch}"
 
 
 def show_duration(seconds: float) -> str:

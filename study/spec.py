@@ -40,7 +40,7 @@ from study.distributions import (
     SpecModel,
     among,
 )
-from study.failures import DEFAULT_POLICIES, Action, FailureKind, Policy, PolicyKind
+from study.failures import DEFAULT_POLICIES, Action, Policy, PolicyKind
 
 __all__ = [
     "Choice",
@@ -234,7 +234,7 @@ class Space(SpecModel):
         """The resources of one run of `stage`; one CPU where the file says nothing."""
         return self.resources.get(stage, Resources())
 
-    def policies(self) -> dict[FailureKind, Policy]:
+    def policies(self) -> dict[PolicyKind, Policy]:
         """What is done after each kind of failure: the defaults, under what the file says."""
         policies = dict(DEFAULT_POLICIES)
         for kind, own in self.failures.items():

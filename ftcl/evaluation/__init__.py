@@ -1,6 +1,7 @@
 """Proposals, non-maximum suppression, detection mAP and the files they travel in. Numpy only."""
 
 from ftcl.evaluation.activitynet import (
+    encode_ground_truth,
     read_detections,
     read_ground_truth,
     write_detections,
@@ -23,6 +24,7 @@ __all__ = [
     "VideoDetections",
     "detection_map",
     "detection_map_reference",
+    "encode_ground_truth",
     "localize",
     "metrics",
     "non_maximum_suppression",

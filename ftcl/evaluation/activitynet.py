@@ -10,7 +10,7 @@ import json
 import math
 import reprlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -103,8 +103,8 @@ def read_detections(path: Path, classes: tuple[str, ...]) -> Detections:
     )
 
 
-def write_ground_truth(path: Path, ground_truth: GroundTruth, subset: str) -> None:
-    """Write `ground_truth` as the annotations of `subset`; `read_ground_truth` reads the same values back."""
+def encode_ground_truth(ground_truth: GroundTruth, subset: str) -> bytes:
+    """`ground_truth` as the annotations of `subset`; `read_ground_truth` reads the same values back."""
     database: dict[str, dict[str, Any]] = {}
     for video, duration_s in zip(ground_truth.videos, ground_truth.duration_s.tolist(), strict=True):
         known = {} if math.isnan(duration_s) else {"duration": duration_s}
@@ -114,7 +114,12 @@ def write_ground_truth(path: Path, ground_truth: GroundTruth, subset: str) -> No
         database[ground_truth.videos[video_index]]["annotations"].append(
             {"segment": [start_s, end_s], "label": ground_truth.classes[label]}
         )
-    _dump(path, {"version": "1.3", "taxonomy": [], "database": database})
+    return json.dumps({"version": "1.3", "taxonomy": [], "database": database}, allow_nan=False).encode()
+
+
+def write_ground_truth(path: Path, ground_truth: GroundTruth, subset: str) -> None:
+    """Write `ground_truth` as the annotations of `subset`."""
+    atomic_write(path, lambda file: file.write(encode_ground_truth(ground_truth, subset)))
 
 
 def write_detections(path: Path, detections: Detections) -> None:
@@ -127,7 +132,10 @@ def write_detections(path: Path, detections: Detections) -> None:
         results[detections.videos[video_index]].append(
             {"label": detections.classes[label], "segment": [start_s, end_s], "score": score}
         )
-    _dump(path, {"version": "1.3", "results": results, "external_data": {}})
+    encoded = json.dumps(
+        {"version": "1.3", "results": results, "external_data": {}}, allow_nan=False
+    ).encode()
+    atomic_write(path, lambda file: file.write(encoded))
 
 
 def _load(path: Path) -> Any:
@@ -139,15 +147,6 @@ def _load(path: Path) -> Any:
         raise ValueError(f"{path}: objects or lists are nested too deeply; is this another file?") from error
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error}); write it again") from error
-
-
-def _dump(path: Path, content: dict[str, Any]) -> None:
-    encoded = json.dumps(content, allow_nan=False).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(encoded)
-
-    atomic_write(path, write)
 
 
 def _section(path: Path, content: Any, name: str) -> dict[str, Any]:
