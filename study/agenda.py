@@ -321,7 +321,7 @@ class Agenda:
         self,
         trial: int,
         attempt: int,
-        kind: FailureKind,
+        kind: PolicyKind,
         message: str,
         host: str | None = None,
         node: str | None = None,

@@ -22,7 +22,7 @@ class Attempts:
 
     def __init__(self, ledger: Ledger, policies: Mapping[PolicyKind, Policy]) -> None:
         self._ledger = ledger
-        self._policies: dict[FailureKind, Policy] = dict(policies)
+        self._policies = policies
         self._running: dict[int, _Running] = {}
         self._waiting: list[int] = []
         self._avoid: dict[int, set[str]] = defaultdict(set)
@@ -78,7 +78,7 @@ class Attempts:
         self._interrupt(self._ledger.rows[trial], "cancelled", reason, lost_s=self._lost_s(trial))
         self._running.pop(trial, None)
 
-    def fail(self, trial: int, kind: FailureKind, message: str, host: str | None, node: str | None) -> Action:
+    def fail(self, trial: int, kind: PolicyKind, message: str, host: str | None, node: str | None) -> Action:
         """Record how an attempt failed, and return what is done about it; `never`: the trial has failed."""
         row = self._ledger.rows[trial]
         policy = self._policies[kind]

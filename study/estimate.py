@@ -86,7 +86,7 @@ class Disk:
 
 
 def estimate_disk(plan: Plan, concurrency: int, kept: int) -> Disk:
-    """Estimate the disk that a study still needs, `kept` of its trials being there already; trains nothing."""
+    """Estimate the disk that a study still needs, `kept` of its trials being there; trains nothing."""
     counts = count_trials(plan)
     sizes = [4 * size + _OTHER_BYTES for size in _weights_bytes(plan)]
     total = counts.pretrains * sum(sizes[:-1]) + counts.finetunes * sizes[-1]

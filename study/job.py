@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftcl.recipes.protocol import Protocol
-from study.failures import FailureKind
+from study.failures import PolicyKind
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class News:
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     failure: str | None = None
-    kind: FailureKind | None = None  # of the failure
+    kind: PolicyKind | None = None  # of the failure
 
 
 @dataclass(frozen=True)

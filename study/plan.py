@@ -13,8 +13,7 @@ from ftcl.recipes.protocol import Protocol, holds_out, selection_split
 from study.design import GATE_ATTEMPTS, Seeds, trial_parameters
 from study.extension import Extension, find_extension, known_counts
 from study.goal import Goal
-from study.ledger import LedgerError
-from study.ledger_storage import LedgerLocation
+from study.ledger_location import LedgerError, LedgerLocation
 from study.manifest import differences, new_manifest
 from study.records import MANIFEST, RecordsError, read_manifest
 from study.spec import Setting, Space, SpecError, load_space

@@ -27,6 +27,6 @@ def make_small_plan(space_file: Callable[..., Path], tmp_path: Path) -> Callable
 
     def make(space: dict[str, Any] | None = None, **options: Any) -> Plan:
         path = space_file(**(space or {}))
-        return make_plan(Options(**{"space": str(path), "out": tmp_path / "out", **options}))
+        return make_plan(Options(**{"space": str(path), "out": str(tmp_path / "out"), **options}))
 
     return make

@@ -12,10 +12,15 @@ from rich.console import Console
 
 from ftcl.recipes.config import configure
 from study.agenda import Agenda
+from study.failures import PolicyKind
 from study.job import Job, News
 from study.launch import assemble
 from study.ledger import Ledger
+from study.ledger_journal import repair
+from study.ledger_storage import open_storage
 from study.plan import Plan
+
+STUDY_ID = "study"  # a plan that is not launched draws a new one each time
 
 SPACE: dict[str, Any] = {
     "title": "A study for tests",
@@ -68,10 +73,16 @@ def acm_folder(folder: Path, **broken: Any) -> Path:
     return folder
 
 
+def open_ledger(plan: Plan) -> Ledger:
+    assert plan.store.local is not None and plan.ledger.path is not None
+    plan.store.local.mkdir(parents=True, exist_ok=True)
+    repair(plan.ledger.path)
+    return Ledger(open_storage(plan.ledger), STUDY_ID)
+
+
 def open_agenda(plan: Plan) -> tuple[Agenda, Ledger]:
     """Open the study as a launch does, watched by nobody."""
-    plan.out.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(plan.out)
+    ledger = open_ledger(plan)
     agenda, _, _ = assemble(plan, ledger, 1, Console(quiet=True))
     return agenda, ledger
 
@@ -91,6 +102,7 @@ class PretendedWorkers:
         self._random = random.Random(seed)
         self._concurrency = concurrency
         self.fails: Callable[[Job], bool] = lambda job: False
+        self.failure_kind: PolicyKind = "code_error"
 
     def run(self, agenda: Agenda, *, max_news: int | None = None) -> bool:
         """Run until nothing is left (True), or until so many news have been told (False: a crash)."""
@@ -118,14 +130,19 @@ class PretendedWorkers:
         group = configure(recipe, self.plan.data.preset, job.parameters)[stage.name]
         metric = f"validation/{self.plan.space.objective.metric}"
         if self.fails(job):
-            agenda.take(News(job.trial, "here", failure="it was told to fail"))
+            agenda.take(
+                News(job.trial, job.attempt, "here", failure="it was told to fail", kind=self.failure_kind)
+            )
             return True
         if epoch < group.epochs:
             scores = {metric: pretended_value(job, epoch + 1)} if stage.selects_epoch else {"loss/total": 1.0}
-            return agenda.take(News(job.trial, "here", epochs={epoch + 1: scores}))
+            return agenda.take(News(job.trial, job.attempt, "here", epochs={epoch + 1: scores}))
         values = [pretended_value(job, e) for e in range(1, group.epochs + 1)]
         metrics = {metric: max(values, default=pretended_value(job, 0))}
         if job.test:
             metrics[metric.replace("validation", "test")] = 1.0
-        agenda.take(News(job.trial, "here", result={"metrics": metrics, "chosen_epoch": 1}))
+        result: dict[str, Any] = {"metrics": metrics, "chosen_epoch": 1}
+        if job.export_key is not None:
+            result["export"] = f"pretrained/{job.export_key}"
+        agenda.take(News(job.trial, job.attempt, "here", result=result))
         return True

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from study.ledger import FILE_NAME
+from study.failures import PolicyKind
+from study.job import Job, News
+from study.ledger_location import FILE_NAME
 from study.phases import StudyError
 from study.plan import Plan
 from study.rows import Row
@@ -17,6 +20,7 @@ from study.search import Proposals
 from tests.study.pretended import SPACE, PretendedWorkers, open_agenda
 
 MakePlan = Callable[..., Plan]
+situation = pytest.mark.situation
 
 # One example takes half a second: a failure is reported as it was found, not shrunk for ten minutes.
 expensive = settings(
@@ -129,11 +133,11 @@ def test_every_prefix_of_the_journal_ends_in_the_same_study(
     """The driver may die between any two lines that it writes."""
     plan = make_small_plan(deterministic=True)
     whole = essence(finished(plan, concurrency=3))
-    lines = (plan.out / FILE_NAME).read_bytes().splitlines(keepends=True)
+    lines = (Path(plan.out) / FILE_NAME).read_bytes().splitlines(keepends=True)
     for kept in range(0, len(lines), 5):
-        cut = make_small_plan(deterministic=True, out=tmp_path / f"cut{kept}")
-        cut.out.mkdir()
-        (cut.out / FILE_NAME).write_bytes(b"".join(lines[:kept]))
+        cut = make_small_plan(deterministic=True, out=str(tmp_path / f"cut{kept}"))
+        Path(cut.out).mkdir()
+        (Path(cut.out) / FILE_NAME).write_bytes(b"".join(lines[:kept]))
         assert essence(finished(cut)) == whole, f"after line {kept}"
 
 
@@ -224,7 +228,7 @@ def test_deterministic_study_does_not_depend_on_timing(
     make_small_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory, seed: int, concurrency: int
 ) -> None:
     def run(order: int, slots: int) -> list[Any]:
-        plan = make_small_plan(deterministic=True, out=tmp_path_factory.mktemp("study") / "out")
+        plan = make_small_plan(deterministic=True, out=str(tmp_path_factory.mktemp("study") / "out"))
         return essence(finished(plan, seed=order, concurrency=slots))
 
     assert run(seed, concurrency) == run(0, 1)
@@ -239,14 +243,14 @@ def test_crashes_lose_and_repeat_nothing(
     concurrency: int,
 ) -> None:
     """The driver dies after so many news, again and again; each time a new one opens the ledger."""
-    plan = make_small_plan(deterministic=True, out=tmp_path_factory.mktemp("study") / "out")
+    plan = make_small_plan(deterministic=True, out=str(tmp_path_factory.mktemp("study") / "out"))
     for max_news in crashes:
         agenda, _ = open_agenda(plan)
         PretendedWorkers(plan, max_news, concurrency).run(agenda, max_news=max_news)
     agenda, ledger = open_agenda(plan)
     assert PretendedWorkers(plan, 0, concurrency).run(agenda) and agenda.done
 
-    whole = make_small_plan(deterministic=True, out=tmp_path_factory.mktemp("study") / "out")
+    whole = make_small_plan(deterministic=True, out=str(tmp_path_factory.mktemp("study") / "out"))
     assert essence(ledger.rows) == essence(finished(whole))
 
 
@@ -255,11 +259,245 @@ def test_trial_of_a_dead_worker_is_handed_out_again(make_small_plan: MakePlan) -
     agenda, ledger = open_agenda(plan)
     job = agenda.next_job()
     assert job is not None
-    agenda.put_back(job.trial)
-    assert agenda.next_job() == job
-    agenda.put_back(job.trial)
+    agenda.died(job.trial, job.attempt, "worker_killed", "killed by SIGKILL")
+    again = agenda.next_job()
+    assert again == replace(job, attempt=2)
+    agenda.died(job.trial, 1, "worker_killed", "told late")  # the first attempt is dead already
+    agenda.died(job.trial, 2, "worker_killed", "killed again")
     assert PretendedWorkers(plan, 0, 2).run(agenda) and agenda.done
     assert len(ledger.rows) == 12 + 4 + 6 + 6
+    row = ledger.rows[job.trial]
+    assert (row.status, row.attempts, [f.attempt for f in row.failures]) == ("complete", 3, [1, 2])
+
+
+@situation(
+    "kill",
+    "the worker of a trial dies again and again before it ends another epoch",
+    "after the number of times in `failures:` the trial has failed; the table names it as missing",
+)
+def test_trial_that_dies_without_progress_fails_at_last(make_small_plan: MakePlan) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    trial = 0
+    for _ in range(3):
+        job = agenda.next_job()
+        assert job is not None and job.trial == trial
+        agenda.died(trial, job.attempt, "worker_killed", "killed")
+        assert ledger.rows[trial].status == "waiting"
+    job = agenda.next_job()
+    assert job is not None
+    agenda.died(trial, job.attempt, "worker_killed", "killed")
+    row = ledger.rows[trial]
+    assert (row.status, row.failure_kind, row.failure) == ("failed", "worker_killed", "killed")
+    assert [failure.action for failure in row.failures] == ["retry"] * 3 + ["never"]
+
+
+def test_progress_between_deaths_starts_the_count_anew(make_small_plan: MakePlan) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    for epoch in range(1, 9):
+        job = agenda.next_job()
+        assert job is not None and job.trial == 0
+        agenda.take(News(0, job.attempt, "here", epochs={epoch: {"loss/total": 1.0}}))
+        agenda.died(0, job.attempt, "worker_killed", "killed")
+    assert ledger.rows[0].status == "waiting"
+
+
+@situation(
+    "kill",
+    "a worker runs out of the host's memory",
+    "its trial goes on from its last epoch on another node if there is one; how often is set in `failures:`",
+)
+def test_trial_is_kept_away_from_a_node_that_it_failed_on(make_small_plan: MakePlan) -> None:
+    agenda, _ = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None and job.avoid == ()
+    agenda.died(job.trial, job.attempt, "host_memory", "out of memory", node="ab")
+    again = agenda.next_job()
+    assert again is not None and again.trial == job.trial and again.avoid == ("ab",)
+
+
+@pytest.mark.parametrize("kind", ["non_finite", "bad_data", "code_error"])
+def test_deterministic_error_is_not_retried(make_small_plan: MakePlan, kind: PolicyKind) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None
+    agenda.take(News(job.trial, job.attempt, "here", failure="it cannot work", kind=kind))
+    row = ledger.rows[job.trial]
+    assert (row.status, row.failure_kind, row.attempts) == ("failed", kind, 1)
+
+
+def test_space_file_says_what_is_done_after_a_failure(make_small_plan: MakePlan) -> None:
+    failures = {"code_error": {"action": "retry", "times": 1}, "worker_killed": {"action": "never"}}
+    agenda, ledger = open_agenda(make_small_plan(space={"failures": failures}))
+    first, second = agenda.next_job(), agenda.next_job()
+    assert first is not None and second is not None
+    agenda.died(first.trial, 1, "code_error", "a bug")
+    agenda.died(second.trial, 1, "worker_killed", "killed")
+    assert [ledger.rows[job.trial].status for job in (first, second)] == ["waiting", "failed"]
+
+
+@situation(
+    "kill",
+    "a worker that was given up goes on reporting (its node was cut off, and came back)",
+    "its news are ignored and it is told to stop; the attempt that replaced it counts",
+)
+def test_news_of_an_attempt_that_was_given_up_are_ignored(make_small_plan: MakePlan) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None
+    agenda.died(job.trial, 1, "node_lost", "its node died", node="ab")
+    again = agenda.next_job()
+    assert again is not None and again.attempt == 2
+    zombie = News(job.trial, 1, "there", epochs={1: {"loss/total": 5.0}}, result={"metrics": {}})
+    assert agenda.take(zombie)
+    assert ledger.rows[job.trial].epochs == {}
+    assert ledger.rows[job.trial].status == "running"
+
+
+@situation(
+    "storage",
+    "a worker finds the disk full",
+    "the study stops cleanly and says how much is needed; the same command continues it once there is space",
+)
+def test_full_disk_stops_the_study_and_nothing_has_failed(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    agenda, ledger = open_agenda(plan)
+    first, second = agenda.next_job(), agenda.next_job()
+    assert first is not None and second is not None
+    agenda.take(News(first.trial, 1, "here", failure="no space left", kind="disk_full"))
+    assert agenda.stopping == "no space left"
+    assert agenda.next_job() is None
+    assert agenda.take(News(second.trial, 1, "here", epochs={1: {"loss/total": 1.0}}))
+    agenda.close()
+    assert {row.status for row in ledger.rows.values()} == {"waiting"}
+    assert not agenda.done
+    again, ledger = open_agenda(plan)
+    assert PretendedWorkers(plan, 0, 2).run(again) and again.done
+    assert {row.status for row in ledger.rows.values()} <= {"complete", "stopped"}
+
+
+def test_trial_that_ends_while_the_study_stops_has_ended(make_small_plan: MakePlan) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None
+    agenda.stop("interrupted")
+    agenda.take(News(job.trial, 1, "here", result={"metrics": {}, "export": "x"}))
+    agenda.close()
+    assert ledger.rows[job.trial].status == "complete"
+
+
+def test_more_failures_than_allowed_stop_the_study(make_small_plan: MakePlan) -> None:
+    agenda, _ = open_agenda(make_small_plan(max_failures=1))
+    for _ in range(2):
+        assert agenda.stopping is None
+        job = agenda.next_job()
+        assert job is not None
+        agenda.died(job.trial, 1, "code_error", "a bug")
+    assert agenda.stopping is not None and "--max-failures" in agenda.stopping
+
+
+def test_failed_trials_run_again_on_request(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    agenda, _ = open_agenda(plan)
+    workers = PretendedWorkers(plan, 0, 2)
+    workers.fails = lambda job: job.stage == 0 and job.seed == 1
+    assert workers.run(agenda)
+
+    untouched, ledger = open_agenda(plan)
+    assert untouched.next_job() is None and untouched.done
+    plan = make_small_plan(deterministic=True, retry_failed=True)
+    agenda, ledger = open_agenda(plan)
+    assert PretendedWorkers(plan, 0, 2).run(agenda) and agenda.done
+    rows = [row for row in ledger.rows.values() if row.superseded is None]
+    assert {row.status for row in rows} <= {"complete", "stopped"}
+    assert len(rows) == 12 + 4 + 6 + 6
+    assert sum(row.superseded is not None for row in ledger.rows.values()) == 4
+
+
+class TestExtending:
+    """More of the same study, and no more than that."""
+
+    def run(self, plan: Plan) -> tuple[list[Job], dict[int, Row]]:
+        agenda, ledger = open_agenda(plan)
+        workers = PretendedWorkers(plan, 0, 2)
+        assert workers.run(agenda) and agenda.done
+        return workers.jobs, ledger.rows
+
+    def test_more_seeds_run_only_the_new_seeds(self, make_small_plan: MakePlan) -> None:
+        self.run(make_small_plan(deterministic=True))
+        jobs, rows = self.run(make_small_plan(deterministic=True, seeds=4))
+        assert sorted((job.stage, job.seed) for job in jobs) == [(0, 2), (0, 3)] + [(1, 2)] * 3 + [(1, 3)] * 3
+        assert all(row.superseded is None for row in rows.values())
+
+    def test_extended_study_is_the_study_that_was_larger_from_the_start(
+        self, make_small_plan: MakePlan, tmp_path: Path
+    ) -> None:
+        self.run(make_small_plan(deterministic=True))
+        _, extended = self.run(make_small_plan(deterministic=True, seeds=3, trials=12))
+        large = make_small_plan(deterministic=True, seeds=3, trials=12, out=str(tmp_path / "large"))
+        _, whole = self.run(large)
+        assert essence(counting(extended, "ablation")) == essence(counting(whole, "ablation"))
+        assert essence(counting(extended, "search")) == essence(counting(whole, "search"))
+
+    def test_trials_of_another_winner_no_longer_count_and_say_why(self, make_small_plan: MakePlan) -> None:
+        _, before = self.run(make_small_plan(deterministic=True))
+        _, rows = self.run(make_small_plan(deterministic=True, trials=24))
+        superseded = [row for row in rows.values() if row.superseded is not None]
+        settings = {
+            str(row.parameters) for row in counting(rows, "ablation").values() if row.cell.arm == "cont"
+        }
+        old = {str(row.parameters) for row in counting(before, "ablation").values() if row.cell.arm == "cont"}
+        assert settings != old, "choose another number of trials: the winner is the same"
+        assert len(superseded) == 6
+        assert all("other settings are wanted now: finetune." in str(row.superseded) for row in superseded)
+
+    def test_new_arm_runs_alone(self, make_small_plan: MakePlan) -> None:
+        self.run(make_small_plan(deterministic=True))
+        arms = {**SPACE["ablation"]["arms"], "+LCS": {"finetune.lambda_fsd": 0.0}}
+        space = {"ablation": {**SPACE["ablation"], "arms": arms}}
+        jobs, _ = self.run(make_small_plan(deterministic=True, space=space))
+        assert [job.tags["arm"] for job in jobs] == ["+LCS", "+LCS"]
+
+    def test_changed_arm_runs_again_and_counts_again_when_it_is_changed_back(
+        self, make_small_plan: MakePlan
+    ) -> None:
+        _, before = self.run(make_small_plan(deterministic=True))
+        arms = {**SPACE["ablation"]["arms"], "cont": {"finetune.lambda_fsd": 0.01}}
+        space = {"ablation": {**SPACE["ablation"], "arms": arms}}
+        jobs, rows = self.run(make_small_plan(deterministic=True, space=space))
+        assert [job.tags["arm"] for job in jobs] == ["cont", "cont"]
+        assert sum(row.superseded is not None for row in rows.values()) == 2
+        jobs, rows = self.run(make_small_plan(deterministic=True))
+        assert jobs == []
+        assert essence(counting(rows, "ablation")) == essence(counting(before, "ablation"))
+
+    def test_interrupted_trial_of_an_arm_that_was_taken_out_is_given_up(
+        self, make_small_plan: MakePlan
+    ) -> None:
+        plan = make_small_plan(deterministic=True)
+        agenda, ledger = open_agenda(plan)
+        workers = PretendedWorkers(plan, 0, 1)
+        while not any(row.cell.arm == "acmnet" for row in ledger.rows.values()):
+            workers.run(agenda, max_news=1)
+        agenda.close()
+        arms = {name: arm for name, arm in SPACE["ablation"]["arms"].items() if name != "acmnet"}
+        space = {"ablation": {**SPACE["ablation"], "arms": arms}}
+        jobs, rows = self.run(make_small_plan(deterministic=True, space=space))
+        assert all(job.tags.get("arm") != "acmnet" for job in jobs)
+        assert all(row.status not in ("running", "waiting") for row in rows.values())
+
+
+def baseline_settings(rows: Mapping[int, Row]) -> set[str]:
+    """Return the settings of the ablation's baseline."""
+    return {str(row.parameters) for row in counting(rows, "ablation").values() if row.cell.arm == "cont"}
+
+
+def counting(rows: Mapping[int, Row], phase: str) -> dict[int, Row]:
+    """Return the fine-tunings of a phase that count."""
+    return {
+        trial: row
+        for trial, row in rows.items()
+        if row.superseded is None and row.cell.phase == phase and row.cell.stage == "finetune"
+    }
 
 
 def test_finished_study_has_nothing_left(make_small_plan: MakePlan) -> None:
