@@ -1,6 +1,6 @@
 """Proposals: the search space in Optuna's terms, the sampler, and what it is told.
 
-Every proposal is one trial of the Optuna study "proposals" in the ledger's journal. Its value is the mean
+Every proposal is one trial of the Optuna study "<study id>/proposals" in the ledger. Its value is the mean
 objective over the search seeds; a proposal of which a run was stopped early is told as pruned, with the means
 of the epochs that all its runs reached, so that the sampler never takes a low-fidelity value for a final one.
 """
@@ -8,7 +8,7 @@ of the epochs that all its runs reached, so that the sampler never takes a low-f
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -17,9 +17,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.spec import Choice, FloatRange, IntRange, Search
-
-_PROPOSALS: Final = "proposals"
-
 
 class Proposals:
     """Asks the sampler for settings and tells it what they were worth.
@@ -34,6 +31,7 @@ class Proposals:
     def __init__(
         self,
         storage: BaseStorage,
+        study_id: str,
         search: Search,
         active: Callable[[Mapping[str, Any]], Sequence[str]],
         *,
@@ -46,7 +44,7 @@ class Proposals:
         self._seed = seed
         self._defaults = dict(defaults)
         self._study = optuna.create_study(
-            study_name=_PROPOSALS,
+            study_name=f"{study_id}/proposals",
             storage=storage,
             direction="maximize" if direction == "max" else "minimize",
             load_if_exists=True,
