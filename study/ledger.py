@@ -50,7 +50,7 @@ class Ledger:
     def __init__(self, storage: BaseStorage, study_id: str) -> None:
         self.storage = storage
         self.study_id = study_id
-        self._study = open_study(storage, f"{study_id}/trials")
+        self._study = open_study(storage, f"{study_id}/trials")._study_id
         attributes = storage.get_study_user_attrs(self._study)
         self._columns: list[Columns] = []
         while (name := f"metrics/{len(self._columns)}") in attributes:

@@ -6,28 +6,33 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from study.ledger_journal import repair
-from study.ledger_location import LedgerBusy, LedgerError, LedgerLocation, LedgerLost
+from study.ledger_location import LedgerBusy, LedgerError, LedgerLocation, LedgerLost, refuse
+from study.ledger_server import ConnectionCut, ServerLock, patiently
 
 
 class Hold:
-    """That this process drives a study. `notes` are what holding it has set right, for the user."""
+    """That this process drives a study.
 
-    def __init__(self) -> None:
+    `notes` are what taking it has set right, for the user; `say` is told what happens on the way.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.notes: list[str] = []
+        self.say = say
 
     def check(self) -> None:
         """Raise LedgerLost if the study is no longer held."""
 
 
 class _FileHold(Hold):
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        super().__init__()
+    def __init__(self, path: Path, file: BinaryIO, say: Callable[[str], None]) -> None:
+        super().__init__(say)
         self._path = path
         self._file = file
 
@@ -39,25 +44,48 @@ class _FileHold(Hold):
             )
 
 
+class ServerHold(Hold):
+    """A study held by a connection to the server; `connect` makes those that write its ledger."""
+
+    def __init__(self, location: LedgerLocation, lock: ServerLock, say: Callable[[str], None]) -> None:
+        super().__init__(say)
+        self._location = location
+        self._lock = lock
+        self.connect = lock.connect
+
+    def check(self) -> None:
+        patiently(self._lock.check, self._location, self.say)
+
+
 @contextmanager
-def hold(location: LedgerLocation, study_id: str) -> Iterator[Hold]:
+def hold(
+    location: LedgerLocation, study_id: str, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Hold]:
     """Hold a study until the block, or this process, ends.
 
     Raises LedgerBusy if another driver does, LedgerError if it cannot be told.
     """
+    if location.kind == "postgresql":
+        try:
+            lock = ServerLock(location, study_id)
+        except ConnectionCut as cut:
+            refuse(location, cut)
+        with closing(lock):
+            yield ServerHold(location, lock, say)
+        return
     assert location.path is not None
-    digest = hashlib.sha256(study_id.encode()).hexdigest()[:12]
     # One journal is one study; a database may have several.
+    digest = hashlib.sha256(study_id.encode()).hexdigest()[:12]
     suffix = "" if location.kind == "journal" else f".{digest}"
     path = location.path.with_name(f".{location.path.name}{suffix}.driver")
-    with _lock_file(path, location) as held:
+    with _lock_file(path, location, say) as held:
         if location.kind == "journal":
             held.notes.extend(repair(location.path))
         yield held
 
 
 @contextmanager
-def _lock_file(path: Path, location: LedgerLocation) -> Iterator[_FileHold]:
+def _lock_file(path: Path, location: LedgerLocation, say: Callable[[str], None]) -> Iterator[_FileHold]:
     file = _open_locked(path, location)
     with file:
         try:
@@ -66,7 +94,7 @@ def _lock_file(path: Path, location: LedgerLocation) -> Iterator[_FileHold]:
             content = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
             file.write(json.dumps(content).encode())
             file.flush()
-            yield _FileHold(path, file)
+            yield _FileHold(path, file, say)
         finally:
             if _is_at(path, file):
                 path.unlink()

@@ -3,12 +3,30 @@
 import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from study.store import Store
 
 FILE_NAME: Final = "ledger.journal"
 _KINDS: Final = "sqlite:////absolute/path.db, or postgresql://user@host/database"
+_FIXES: Final = {
+    "password authentication failed": "correct the password: in PGPASSWORD, ~/.pgpass or the URL",
+    "no password supplied": "give the password: in PGPASSWORD, ~/.pgpass or the URL",
+    "permission denied": "let its user create tables there, or give it a database of its own",
+    "role": "correct the user in the URL, or create it (createuser)",
+    "refused": "start the server, or correct host and port in the URL",
+    "resolve": "correct the host in the URL",
+    "translate host": "correct the host in the URL",
+    "timeout": "look whether the server runs and this machine may reach it",
+    "unable to open database file": "make its folder, or correct the path",
+    "readonly": "give yourself the right to write it, or copy it to where you have it",
+    "not a database": "correct the path, or restore the file from a copy",
+    "damaged": "restore the file from a copy, or save what can be read with sqlite3's .recover",
+    "malformed": "restore the file from a copy, or save what can be read with sqlite3's .recover",
+    "locked": "end what works on it for so long (fuser names it)",
+    "optuna version": "install the version of Optuna that made it, or use a new one",
+    "database": "create it (createdb), or correct the URL",
+}
 
 
 class LedgerError(ValueError):
@@ -86,3 +104,16 @@ def without_password(url: str) -> str:
     options = [option for option in query.split("&") if not option.startswith("password=")]
     query = "&".join(option for option in options if option)
     return f"{scheme}://{user.partition(':')[0]}{at}{host}{slash}{path}" + (f"{mark}{query}" if query else "")
+
+
+def refuse(location: LedgerLocation, error: object) -> NoReturn:
+    """Raise LedgerError for a database that cannot be used; the first of the fixes that fits is named."""
+    text = first_line(error)
+    fix = next((fix for part, fix in _FIXES.items() if part in text), "correct the URL")
+    raise LedgerError(f"cannot use the ledger {location}: {text}; {fix}") from None
+
+
+def first_line(error: object) -> str:
+    """Return what a database says, without its context."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

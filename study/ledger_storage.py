@@ -1,17 +1,16 @@
 """The storages of a ledger behind Optuna's interface: a journal file, SQLite, PostgreSQL."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 
+from study.ledger_database import Database, Stored, open_postgresql, open_sqlite
 from study.ledger_hold import Hold, hold
 from study.ledger_journal import damaged_line
 from study.ledger_location import LedgerBusy, LedgerError, LedgerLocation, LedgerLost
@@ -30,36 +29,37 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A trial as the storage has it."""
-
-    id: int  # Optuna's, of all trials of a storage
-    number: int  # of its study
-    state: TrialState
-    attributes: Mapping[str, Any]
-
-
 def open_storage(location: LedgerLocation, held: Hold | None = None) -> BaseStorage:
     """Open a ledger's storage, made if it is new. Whoever writes it holds it; a reader need not.
 
     Raises LedgerError.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    assert location.path is not None
-    return _open_journal(location.path)
+    match location.kind:
+        case "journal":
+            assert location.path is not None
+            return _open_journal(location.path)
+        case "sqlite":
+            return open_sqlite(location)
+        case "postgresql":
+            return open_postgresql(location, held)
 
 
 def open_study(
     storage: BaseStorage, name: str, direction: Literal["minimize", "maximize"] = "maximize"
-) -> int:
-    """Return Optuna's id of a study, made if it is new."""
-    study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
-    return study._study_id
+) -> optuna.Study:
+    """Return one of a storage's studies, made if it is new."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
 
 
 def read_trials(storage: BaseStorage, study: int) -> Iterator[Stored]:
     """Yield the trials of a study in order."""
+    if isinstance(storage, Database):
+        yield from storage.read_trials(study)
+        return
     for trial in storage.get_all_trials(study, deepcopy=False):
         yield Stored(trial._trial_id, trial.number, trial.state, trial.user_attrs)
 
@@ -72,8 +72,8 @@ class _JournalFile(JournalFileBackend):
         self._path = path
 
     def append_logs(self, logs: Iterable[dict[str, Any]]) -> None:
-        size = self._path.stat().st_size
         try:
+            size = self._path.stat().st_size
             super().append_logs(list(logs))
         except OSError as error:
             with suppress(OSError):

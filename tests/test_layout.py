@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = ("ftcl", "study", "analysis")
-OPTUNA_FILES = {"study/search.py", "study/ledger.py", "study/ledger_storage.py"}
+OPTUNA_FILES = {f"study/{name}.py" for name in ("search", "ledger", "ledger_database", "ledger_storage")}
 
 
 def imported_modules(path: Path) -> Iterator[str]:
