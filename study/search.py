@@ -8,15 +8,19 @@ of the epochs that all its runs reached, so that the sampler never takes a low-f
 import hashlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from study.ledger_storage import open_study
 from study.spec import Choice, FloatRange, IntRange, Search
+
+_CLOSED: Final = "closed"  # attribute of a proposal that an orderly end left open
+
 
 class Proposals:
     """Asks the sampler for settings and tells it what they were worth.
@@ -43,26 +47,38 @@ class Proposals:
         self._active = active
         self._seed = seed
         self._defaults = dict(defaults)
-        self._study = optuna.create_study(
-            study_name=f"{study_id}/proposals",
-            storage=storage,
-            direction="maximize" if direction == "max" else "minimize",
-            load_if_exists=True,
+        self._study = open_study(
+            storage, f"{study_id}/proposals", "maximize" if direction == "max" else "minimize"
         )
         self._storage = storage
         self._ids: dict[int, int] = {}
         self.settings: dict[int, Mapping[str, Any]] = {}
         self._open: set[int] = set()
         for trial in self._study.get_trials(deepcopy=False):
-            if trial.state == TrialState.WAITING:
-                continue
+            if trial.state == TrialState.WAITING and _CLOSED not in trial.user_attrs:
+                continue  # enqueued, not asked yet
             self._ids[trial.number] = trial._trial_id
             self.settings[trial.number] = trial.params
-            if trial.state == TrialState.RUNNING:
-                self._open.add(trial.number)
-                # A crash between the ask and its last suggestion leaves the settings incomplete.
-                self._study.sampler = self._make_sampler(trial.number)
-                self.settings[trial.number] = self._suggest(optuna.Trial(self._study, trial._trial_id))
+            if not trial.state.is_finished():
+                self._reopen(trial)
+
+    def _reopen(self, trial: FrozenTrial) -> None:
+        # A waiting one would be handed out again by the next ask.
+        if trial.state == TrialState.WAITING:
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        self._open.add(trial.number)
+        if set(self._active(trial.params)) - set(trial.params):
+            # A crash between the ask and its last suggestion leaves the settings incomplete.
+            self._study.sampler = self._make_sampler(trial.number)
+            self.settings[trial.number] = self._suggest(optuna.Trial(self._study, trial._trial_id))
+
+    def close(self) -> None:
+        """Leave the proposals that have not been told yet to the next launch."""
+        for number in sorted(self._open):
+            # Apart from the one that is enqueued and was never asked.
+            self._storage.set_trial_user_attr(self._ids[number], _CLOSED, True)
+            self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
+        self._open.clear()
 
     def ask(self) -> int:
         """Return the number of a new proposal; number 0 is the published defaults."""
