@@ -18,7 +18,7 @@ from ftcl.recipes import RECIPES, Recipe, StageSpec
 from ftcl.recipes.config import configure, parameters, resolve_name, to_flat
 from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
 from ftcl.recipes.recipe import Config, SavedModel
-from ftcl.training import EpochRecord, Selection, chosen, fit
+from ftcl.training import EpochRecord, FileCheckpoint, Selection, fit
 from ftcl.training.device import choose_device
 
 # A line for the first, the last and about so many epochs in between.
@@ -46,11 +46,11 @@ def train(options: argparse.Namespace) -> None:
         stage = spec.build(config, data, device, options.seed, weights)
         split = selection_split(spec, options.protocol)
         select = None if split is None else Selection(recipe.headline, recipe.metrics[recipe.headline], split)
-        checkpoint = out / f"{spec.name}.pt"
-        for record in fit(stage, checkpoint=checkpoint, select=select):
+        run = fit(stage, checkpoints=FileCheckpoint(out / f"{spec.name}.pt"), select=select)
+        for record in run:
             if _is_shown(record, stage.epochs):
                 print(_line(spec, record, stage.epochs, select), flush=True)
-        epochs[spec.name], weights = chosen(checkpoint)
+        epochs[spec.name], weights = run.chosen()
     assert weights is not None
     stage.load_export(weights)
     evaluation = stage.evaluate("test")

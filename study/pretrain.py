@@ -1,16 +1,26 @@
-"""Which earlier stage's export a trial needs, and where it lies.
+"""Which earlier stage's export a trial needs, and the files of exports.
 
 A prefix of a recipe's stages is named by a key over everything that can change its weights, so that trials
 which agree on all of it share one run: key = hash(stage, its configuration, parent key, data fingerprint,
-seed, recipe version).
+seed, recipe version). A file's name has the attempt that wrote it and a digest of its content too.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Final
 
+from torch import Tensor
+
+from ftcl.data import DataError
 from ftcl.recipes.recipe import Config, Recipe
+from ftcl.training.checkpoint import read_checkpoint
+from study.checkpoints import digest, serialised
+from study.store import Store
+
+_FIX: Final = "delete what is left of it, and start the study again to have it made anew"
 
 
 def export_key(
@@ -35,6 +45,23 @@ def export_key(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def export_path(out: Path, key: str) -> Path:
-    """Return where the export of a key lies."""
-    return out / "pretrained" / f"{key}.pt"
+def write_export(store: Store, key: str, attempt: int, weights: Mapping[str, Tensor]) -> str:
+    """Write what a trial exports; return the file's name."""
+    with serialised(weights) as data:
+        name = f"pretrained/{key}-{attempt:04}-{digest(data)}.pt"
+        store.write(name, data)
+    return name
+
+
+def load_export(store: Store, name: str) -> dict[str, Tensor]:
+    """Return the weights of an export.
+
+    Raises DataError if the file is gone, or is not what its name proves.
+    """
+    try:
+        content = store.read(name)
+    except FileNotFoundError as error:
+        raise DataError(f"the pretrained model {store.place(name)} is gone; {_FIX}") from error
+    if digest(content) != name.removesuffix(".pt").rpartition("-")[2]:
+        raise DataError(f"the pretrained model {store.place(name)} is damaged; {_FIX}")
+    return read_checkpoint(io.BytesIO(content), store.place(name))

@@ -30,7 +30,6 @@ from study.rows import Row
 from study.store import Store, open_store
 
 __all__ = [
-    "CRASHES",
     "EPOCHS",
     "FAILURES",
     "GROUND_TRUTH",
@@ -39,6 +38,7 @@ __all__ = [
     "TRIALS",
     "RecordsError",
     "Store",
+    "crash_name",
     "curves_folder",
     "details_name",
     "open_store",
@@ -56,7 +56,6 @@ TRIALS: Final = "trials.parquet"
 EPOCHS: Final = "epochs.parquet"
 FAILURES: Final = "failures.parquet"
 GROUND_TRUTH: Final = "ground_truth.json"
-CRASHES: Final = "crashes"
 
 _TRIAL_COLUMNS: Final = {
     "trial": pa.int64(),
@@ -107,6 +106,11 @@ def predictions_name(trial: int) -> str:
 def details_name(trial: int) -> str:
     """Return the name of the CAS, attention and similarity tables of a trial."""
     return f"details/{trial}.npz"
+
+
+def crash_name(trial: int, attempt: int) -> str:
+    """Return the name of what an attempt left that failed in the code, or hung."""
+    return f"crashes/{trial}-{attempt}.txt"
 
 
 def curves_folder(trial: int) -> str:
@@ -175,8 +179,8 @@ def read_table(store: Store, name: str) -> pa.Table:
         ) from error
     except pa.ArrowInvalid as error:
         raise RecordsError(
-            f"{store.place(name)} cannot be read ({error}); run the study's command again to derive it from the "
-            "ledger"
+            f"{store.place(name)} cannot be read ({error}); run the study's command again to derive it from "
+            "the ledger"
         ) from error
 
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from ftcl.training.checkpoint import load_checkpoint, save_checkpoint
+from ftcl.training.checkpoint import Checkpoints, ForeignCheckpoint, load_checkpoint
 from ftcl.training.stage import Stage
 
 _FORMAT = "ftcl-stage-1"
@@ -41,32 +41,57 @@ class EpochRecord:
     replayed: bool  # read from the checkpoint instead of trained just now
 
 
-def fit(
-    stage: Stage, *, checkpoint: Path | None, select: tuple[str, Literal["max", "min"], str] | None
-) -> Iterator[EpochRecord]:
-    """Train `stage` to its wanted epochs, one record per epoch.
+class Run(Iterator[EpochRecord]):
+    """A stage in training: its epochs one after the other, and at its end the chosen one (see `fit`).
 
-    Where `checkpoint` exists, its epochs are yielded first and training continues from it bit for bit;
-    it is rewritten before a new epoch is yielded, so an epoch that was reported is never lost. With `select`
-    it keeps the weights of the best epoch too, among the epochs 1..E, or 0 if no epoch is wanted; `chosen`
-    returns them. Raises ValueError if the checkpoint does not fit the stage, NonFiniteLoss from training.
+    `resumed_epoch` is the epoch that it goes on from, 0 for a fresh start.
     """
-    selection = None if select is None else Selection(*select)
-    if selection is not None and checkpoint is None:
-        raise ValueError("choosing an epoch needs a checkpoint file to keep its weights; give one")
-    history: list[dict[str, Any]] = []
-    best: dict[str, Any] | None = None
-    if checkpoint is not None and checkpoint.exists():
-        content = _read(checkpoint)
-        _restore(stage, content, selection, checkpoint)
-        history, best = content["history"], content["best"]
-        for row in history:
-            yield EpochRecord(row["epoch"], dict(row["metrics"]), row["seconds"], replayed=True)
-    elif checkpoint is not None and stage.epochs == 0:
-        _write(checkpoint, stage, history, best, selection)
 
-    while stage.epoch < stage.epochs:
-        started_s = time.perf_counter()
+    def __init__(
+        self, stage: Stage, checkpoints: Checkpoints | None, selection: Selection | None, every: int
+    ) -> None:
+        self._stage = stage
+        self._checkpoints = checkpoints
+        self._selection = selection
+        self._every = every
+        self._history: list[dict[str, Any]] = []
+        self._best: dict[str, Any] | None = None
+        content = None if checkpoints is None else checkpoints.load()
+        if content is not None:
+            self._restore(content)
+        self._is_fresh = content is None
+        self.resumed_epoch = stage.epoch if content is not None else 0
+        self._epochs = self._run()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> EpochRecord:
+        return next(self._epochs)
+
+    def chosen(self) -> Chosen:
+        """The epoch and weights to hand on: of the best epoch so far or, without selection, of the last."""
+        if self._best is not None:
+            return Chosen(self._best["epoch"], self._best["weights"])
+        return Chosen(self._stage.epoch, self._stage.export())
+
+    def _run(self) -> Iterator[EpochRecord]:
+        stage = self._stage
+        for row in list(self._history):
+            yield EpochRecord(row["epoch"], dict(row["metrics"]), row["seconds"], replayed=True)
+        if self._is_fresh and stage.epochs == 0:
+            self._save()
+        while stage.epoch < stage.epochs:
+            started_s = time.perf_counter()
+            metrics = self._train_epoch()
+            seconds = time.perf_counter() - started_s
+            self._history.append({"epoch": stage.epoch, "metrics": metrics, "seconds": seconds})
+            if stage.epoch % self._every == 0 or stage.epoch == stage.epochs:
+                self._save()
+            yield EpochRecord(stage.epoch, dict(metrics), seconds, replayed=False)
+
+    def _train_epoch(self) -> dict[str, float]:
+        stage, selection, best = self._stage, self._selection, self._best
         metrics = {f"loss/{term}": value for term, value in stage.train_epoch().items()}
         if selection is not None:
             scores = stage.evaluate(selection.split).metrics
@@ -75,43 +100,70 @@ def fit(
             if best is None or (
                 value > best["value"] if selection.direction == "max" else value < best["value"]
             ):
-                best = {"epoch": stage.epoch, "value": value, "weights": stage.export()}
-        seconds = time.perf_counter() - started_s
-        history.append({"epoch": stage.epoch, "metrics": metrics, "seconds": seconds})
-        if checkpoint is not None:
-            _write(checkpoint, stage, history, best, selection)
-        yield EpochRecord(stage.epoch, dict(metrics), seconds, replayed=False)
+                self._best = {"epoch": stage.epoch, "value": value, "weights": stage.export()}
+        return metrics
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        state, weights = self._stage.state_dict(), self._stage.export()
+        content = {
+            "format": _FORMAT,
+            "stage": state,
+            # Most stages export their whole network: it is then in the file once.
+            "weights": None if _are_equal(weights, state.get("network")) else weights,
+            "history": self._history,
+            "best": self._best,
+            "select": None if self._selection is None else list(self._selection),
+        }
+        del weights  # large, and done with unless it is in the content
+        self._checkpoints.save(self._stage.epoch, content)
+
+    def _restore(self, content: Mapping[str, Any]) -> None:
+        place, stage = self._checkpoints, self._stage
+        _require_format(content, str(place))
+        wanted = None if self._selection is None else list(self._selection)
+        if content["select"] != wanted:
+            raise ForeignCheckpoint(
+                f"{place}: its run chose epochs by {content['select']}, this one by {wanted}"
+            )
+        try:
+            stage.load_state_dict(content["stage"])
+        except ValueError as error:
+            raise ForeignCheckpoint(f"{place} belongs to another run: {error}") from error
+        if stage.epoch > stage.epochs:
+            raise ForeignCheckpoint(
+                f"{place} has {stage.epoch} epochs already, but {stage.epochs} are wanted"
+            )
+        self._history, self._best = content["history"], content["best"]
 
 
-def chosen(source: Path | Stage) -> Chosen:
-    """The epoch and weights to hand on: of a run's checkpoint or, without selection, of the stage."""
-    if isinstance(source, Stage):
-        return Chosen(source.epoch, source.export())
-    content = _read(source)
+def fit(
+    stage: Stage,
+    *,
+    checkpoints: Checkpoints | None,
+    select: tuple[str, Literal["max", "min"], str] | None,
+    every: int = 1,
+) -> Run:
+    """Train `stage` to its wanted epochs, one record per epoch.
+
+    Epochs that `checkpoints` has are yielded first, and training continues from it bit for bit. It is written
+    after each `every`-th epoch and the last, before the epoch is yielded: with every = 1 an epoch that was
+    reported is never lost. With `select` the run keeps the weights of the best epoch too, among the epochs
+    1..E, or 0 if no epoch is wanted. Raises ForeignCheckpoint if the checkpoint does not fit the stage,
+    ValueError if it is unreadable; iterating raises NonFiniteLoss from training.
+    """
+    return Run(stage, checkpoints, None if select is None else Selection(*select), every)
+
+
+def read_chosen(path: Path) -> Chosen:
+    """The epoch and weights that the run of a checkpoint file would hand on."""
+    content = load_checkpoint(path)
+    _require_format(content, str(path))
     if content["best"] is not None:
         return Chosen(content["best"]["epoch"], content["best"]["weights"])
     state, weights = content["stage"], content["weights"]
     return Chosen(state["epoch"], state["network"] if weights is None else weights)
-
-
-def _write(
-    path: Path,
-    stage: Stage,
-    history: list[dict[str, Any]],
-    best: Mapping[str, Any] | None,
-    selection: Selection | None,
-) -> None:
-    state, weights = stage.state_dict(), stage.export()
-    content = {
-        "format": _FORMAT,
-        "stage": state,
-        # Most stages export their whole network: it is then in the file once.
-        "weights": None if _are_equal(weights, state.get("network")) else weights,
-        "history": history,
-        "best": best,
-        "select": None if selection is None else list(selection),
-    }
-    save_checkpoint(path, content)
 
 
 def _are_equal(weights: Mapping[str, Tensor], network: Mapping[str, Tensor] | None) -> bool:
@@ -122,20 +174,6 @@ def _are_equal(weights: Mapping[str, Tensor], network: Mapping[str, Tensor] | No
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content = load_checkpoint(path)
+def _require_format(content: Mapping[str, Any], name: str) -> None:
     if content.get("format") != _FORMAT or not content.keys() >= _KEYS:
-        raise ValueError(f"{path} is not a checkpoint of a training run; choose or make another one")
-    return content
-
-
-def _restore(stage: Stage, content: Mapping[str, Any], selection: Selection | None, path: Path) -> None:
-    wanted = None if selection is None else list(selection)
-    if content["select"] != wanted:
-        raise ValueError(f"{path}: its run chose epochs by {content['select']}, this one by {wanted}")
-    try:
-        stage.load_state_dict(content["stage"])
-    except ValueError as error:
-        raise ValueError(f"{path} belongs to another run: {error}") from error
-    if stage.epoch > stage.epochs:
-        raise ValueError(f"{path} has {stage.epoch} epochs already, but {stage.epochs} are wanted")
+        raise ValueError(f"{name} is not a checkpoint of a training run; choose or make another one")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ftcl.__main__ import main
-from ftcl.training import chosen
+from ftcl.training import read_chosen
 
 QUICK = [
     "--set",
@@ -86,7 +86,7 @@ def test_a_folder_of_another_run_is_refused(run: Path, capsys: pytest.CaptureFix
 
 def test_a_pretrained_model_replaces_the_first_stage(run: Path, tmp_path: Path) -> None:
     released = tmp_path / "released.pth"
-    torch.save({"model_state_dict": chosen(run / "pretrain.pt").weights}, released)
+    torch.save({"model_state_dict": read_chosen(run / "pretrain.pt").weights}, released)
     for name, pretrained in (("ours", run / "pretrain.pt"), ("theirs", released)):
         out = tmp_path / name
         # The network of our own checkpoint is known, that of another file is not.
@@ -145,7 +145,7 @@ def test_checkpoints_in_the_authors_layout_are_evaluated(
 ) -> None:
     weights = {
         name.replace("feature_embedding.0.", first_layer): value
-        for name, value in chosen(run / "finetune.pt").weights.items()
+        for name, value in read_chosen(run / "finetune.pt").weights.items()
     }
     path, out = tmp_path / "released.pth", tmp_path / "predictions.json"
     torch.save({"epoch": 7, "model_state_dict": weights}, path)
@@ -277,7 +277,7 @@ def test_a_checkpoint_of_another_shape_names_the_option(
     assert "'feature_embedding.0.weight' of shape (8, 16, 3), the network expects (9, 16, 3)" in error
     assert "set acmnet.width=8" in error
 
-    weights = dict(chosen(run / "finetune.pt").weights)
+    weights = dict(read_chosen(run / "finetune.pt").weights)
     for key, shape, advice in (
         ("feature_embedding.0.weight", (8, 20, 3), "features of 20 channels"),
         ("snippet_cls.weight", (21, 8), "trained on 20 classes"),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ftcl.recipes.recipe import SavedModel
 from ftcl.training.checkpoint import load_checkpoint
-from ftcl.training.fit import chosen
+from ftcl.training.fit import read_chosen
 
 
 def read_model(path: Path) -> SavedModel:
@@ -19,7 +19,7 @@ def read_model(path: Path) -> SavedModel:
     """
     content = load_checkpoint(path)
     if "model_state_dict" not in content:
-        weights = chosen(path).weights
+        weights = read_chosen(path).weights
         settings = {name: value for name, value in content["stage"]["identity"].items() if "." in name}
         return SavedModel(weights, settings)
     released = content["model_state_dict"]

@@ -18,7 +18,7 @@ from ftcl.data.pairs import sample_pairs
 from ftcl.recipes import RECIPES
 from ftcl.recipes.acmnet.stage import build_network
 from ftcl.recipes.config import configure
-from ftcl.training import NonFiniteLoss, Stage, chosen, fit, load_checkpoint
+from ftcl.training import FileCheckpoint, NonFiniteLoss, Stage, fit, load_checkpoint, read_chosen
 from ftcl.training.seeding import seeded_generator
 from ftcl.training.snippets import TrainSnippets
 
@@ -60,45 +60,45 @@ def test_an_interrupted_stage_continues_bit_for_bit(
     data: VideoDataset, name: str, overrides: dict[str, Any], tmp_path: Path
 ) -> None:
     whole = build(data, name, **overrides)
-    whole_records = list(fit(whole, checkpoint=tmp_path / "whole.pt", select=HEADLINE))
+    whole_records = list(fit(whole, checkpoints=FileCheckpoint(tmp_path / "whole.pt"), select=HEADLINE))
 
     interrupted = build(data, name, **overrides)
-    running = fit(interrupted, checkpoint=tmp_path / "part.pt", select=HEADLINE)
+    running = fit(interrupted, checkpoints=FileCheckpoint(tmp_path / "part.pt"), select=HEADLINE)
     next(running)
     # An epoch that no checkpoint has seen is lost with the process, and everything it drew is drawn again.
     interrupted.train_epoch()
     continued = build(data, name, **overrides)
-    records = list(fit(continued, checkpoint=tmp_path / "part.pt", select=HEADLINE))
+    records = list(fit(continued, checkpoints=FileCheckpoint(tmp_path / "part.pt"), select=HEADLINE))
 
     assert [record.metrics for record in records] == [record.metrics for record in whole_records]
     assert [record.replayed for record in records] == [True, False, False]
     assert_same(continued.export(), whole.export())
-    assert_same(chosen(tmp_path / "part.pt").weights, chosen(tmp_path / "whole.pt").weights)
+    assert_same(read_chosen(tmp_path / "part.pt").weights, read_chosen(tmp_path / "whole.pt").weights)
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_a_checkpoint_of_another_run_is_refused(data: VideoDataset, name: str, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
-    list(fit(build(data, name), checkpoint=path, select=None))
+    list(fit(build(data, name), checkpoints=FileCheckpoint(path), select=None))
     for other, message in (
         ({"seed": 1}, "seed was 0 and is now 1"),
         ({"width": 9}, "acmnet.width was 8 and is now 9"),
         ({f"{name}__learning_rate": 0.5}, "learning_rate was"),
     ):
         with pytest.raises(ValueError, match=message):
-            list(fit(build(data, name, **other), checkpoint=path, select=None))
+            list(fit(build(data, name, **other), checkpoints=FileCheckpoint(path), select=None))
 
 
 @pytest.mark.parametrize("select", [None, HEADLINE])
 def test_a_checkpoint_holds_the_last_weights_once(data: VideoDataset, select: Any, tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     stage = build(data, "finetune")
-    list(fit(stage, checkpoint=path, select=select))
+    list(fit(stage, checkpoints=FileCheckpoint(path), select=select))
     content = load_checkpoint(path)
     assert content["weights"] is None
     assert_same(content["stage"]["network"], stage.export())
     if select is None:
-        assert_same(chosen(path).weights, stage.export())
+        assert_same(read_chosen(path).weights, stage.export())
 
 
 def test_training_reduces_the_loss(data: VideoDataset) -> None:
@@ -106,7 +106,7 @@ def test_training_reduces_the_loss(data: VideoDataset) -> None:
     weights = None
     for spec in FTCL.stages:
         stage = spec.build(config, data, CPU, 0, weights)
-        totals = [record.metrics["loss/total"] for record in fit(stage, checkpoint=None, select=None)]
+        totals = [record.metrics["loss/total"] for record in fit(stage, checkpoints=None, select=None)]
         assert np.mean(totals[-2:]) < totals[0] - 0.5
         weights = stage.export()
 
@@ -273,7 +273,7 @@ def test_evaluation_has_metrics_detections_and_details(data: VideoDataset) -> No
 def test_a_loss_that_explodes_stops_the_training(data: VideoDataset) -> None:
     stage = build(data, "pretrain", pretrain__learning_rate=1e30)
     with pytest.raises(NonFiniteLoss) as caught:
-        list(fit(stage, checkpoint=None, select=None))
+        list(fit(stage, checkpoints=None, select=None))
     assert caught.value.epoch in (1, 2)
 
 
