@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from analysis.output import FORMATS, print_ablation, write_ablation
+from study.records import StorageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Rebuild the ablation tables of a study from its records and print them. A copy of the "
         "folder will do: neither the data nor torch are needed. An unfinished study gives a table with gaps.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder that the study wrote")
+    parser.add_argument("out", metavar="OUT", help="the folder or URI that the study wrote to")
     parser.add_argument(
         "--format",
         metavar="LIST",
@@ -32,12 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print(
             f"error: cannot write the tables ({error}); copy the folder to a writable place", file=sys.stderr
         )
         return 2
-    console.print(f"written: {', '.join(map(str, files.paths.values()))}", soft_wrap=True, markup=False)
+    console.print(f"written: {', '.join(files.paths.values())}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -98,14 +98,21 @@ def missing_runs(study: Study, seeds: Sequence[int]) -> list[MissingRuns]:
 
 
 def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
-    words = {"running": "not finished yet", "stopped": "stopped before its end"}
+    words = {
+        "running": "not finished yet",
+        "waiting": "interrupted, it goes on with the next launch",
+        "stopped": "stopped before its end",
+    }
     values = np.column_stack([_values(runs, metric) for metric in study.metrics])
-    for status, failure, row in zip(runs["status"], runs["failure"], values, strict=True):
+    for status, failure, kind, row in zip(
+        runs["status"], runs["failure"], runs["failure_kind"], values, strict=True
+    ):
         absent = [metric for metric, value in zip(study.metrics, row, strict=True) if not np.isfinite(value)]
         if not isinstance(status, str):
             yield "not started"
         elif status != "complete":
-            yield words.get(status) or f"failed: {failure or 'without a message'}"
+            what = f"failed ({kind.replace('_', ' ')})" if isinstance(kind, str) else "failed"
+            yield words.get(status) or f"{what}: {failure or 'without a message'}"
         else:
             yield f"complete, but without a value of {', '.join(absent)}" if absent else None
 
@@ -117,7 +124,7 @@ def _runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
     twice = runs.index[runs.index.duplicated()]
     if len(twice):
         raise RecordsError(
-            f"{study.out / TRIALS} holds two trials of arm {arm} with seed {twice[0]}; "
+            f"{study.store.place(TRIALS)} holds two trials of arm {arm} with seed {twice[0]}; "
             "run the study's command again to derive it from the ledger"
         )
     return runs.reindex(list(seeds))

@@ -8,9 +8,26 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.statistics import Direction
-from study.records import MANIFEST, TRIALS, RecordsError, read_manifest, read_table
+from study.records import (
+    MANIFEST,
+    TRIALS,
+    RecordsError,
+    Store,
+    open_store,
+    read_manifest,
+    read_table,
+)
 
-_NEEDED_COLUMNS: Final = ("trial", "phase", "arm", "seed", "status", "failure")
+_NEEDED_COLUMNS: Final = (
+    "trial",
+    "phase",
+    "arm",
+    "seed",
+    "status",
+    "failure",
+    "failure_kind",
+    "superseded",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class Gate:
 class Study:
     """A study as its records tell it."""
 
-    out: Path
+    store: Store
     name: str
     title: str
     recipe: str
@@ -58,7 +75,7 @@ class Study:
     winner: Mapping[str, Any] | None  # the settings that the ablation ran on
     versions: Mapping[str, str | None]  # None: not installed
     git: Mapping[str, str] | None  # revision and diff of the source tree; None: not a checkout
-    trials: pd.DataFrame
+    trials: pd.DataFrame  # those that count
 
     @property
     def selections(self) -> dict[str, tuple[int, ...]]:
@@ -67,50 +84,47 @@ class Study:
         return {**gated, "ungated": self.ungated_seeds}
 
 
-def load_study(out: Path) -> Study:
-    """Read a study's manifest and trials.
+def load_study(out: str | Path) -> Study:
+    """Read a study's manifest and trials, from a folder or a URI.
 
-    Raises RecordsError, naming the file, if the folder is no study or its records are incomplete.
+    Raises RecordsError, naming the file, if the folder is no study or its records are incomplete; StoreError
+    for an address that names no store, StorageError (an OSError) for a store that does not answer.
     """
-    if not out.is_dir():
+    store = open_store(out)
+    if store.local is not None and not store.local.is_dir():
         raise RecordsError(f"{out} is not a folder; give the folder that the study wrote (its --out)")
-    manifest = read_manifest(out)
-    trials = _read_trials(out / TRIALS)
+    manifest = read_manifest(store)
+    trials = _read_trials(store)
     try:
-        study = _study(out, manifest, trials)
+        study = _study(store, manifest, trials)
     except KeyError as error:
         raise RecordsError(
-            f"{out / MANIFEST} has no entry {error}; the study's command writes it anew"
+            f"{store.place(MANIFEST)} has no entry {error}; the study's command writes it anew"
         ) from error
     _check_metrics(study)
     return study
 
 
-def _read_trials(path: Path) -> pd.DataFrame:
-    try:
-        trials: pd.DataFrame = read_table(path).to_pandas()
-    except RecordsError:
-        raise
-    except ValueError as error:
-        raise RecordsError(
-            f"{path} cannot be read ({error}); run the study's command again to derive it from the ledger"
-        ) from error
+def _read_trials(store: Store) -> pd.DataFrame:
+    trials: pd.DataFrame = read_table(store, TRIALS).to_pandas()
     missing = [name for name in _NEEDED_COLUMNS if name not in trials]
     if missing:
-        raise RecordsError(f"{path} has no column {', '.join(missing)}; run the study's command again")
-    return trials
+        raise RecordsError(
+            f"{store.place(TRIALS)} has no column {', '.join(missing)}; run the study's command again"
+        )
+    return trials[trials["superseded"].isna()]
 
 
-def _study(out: Path, manifest: Mapping[str, Any], trials: pd.DataFrame) -> Study:
+def _study(store: Store, manifest: Mapping[str, Any], trials: pd.DataFrame) -> Study:
     space, data = manifest["space"], manifest["data"]
     if manifest["seeds"] is None:
         raise RecordsError(
-            f"{out / MANIFEST} names no seeds yet: the study has just started, try again later"
+            f"{store.place(MANIFEST)} names no seeds yet: the study has just started, try again later"
         )
     seeds = manifest["seeds"]["ablation"]
     controls = space["controls"] or {"arms": (), "against": ()}
     return Study(
-        out=out,
+        store=store,
         name=space["name"],
         title=space["title"],
         recipe=space["recipe"],
@@ -144,6 +158,6 @@ def _check_metrics(study: Study) -> None:
     for metric in (study.headline, *(family.metric for family in study.families)):
         if metric not in study.metrics:
             raise RecordsError(
-                f"{study.out / MANIFEST} compares on {metric}, which is not among its metrics: "
+                f"{study.store.place(MANIFEST)} compares on {metric}, which is not among its metrics: "
                 f"{', '.join(study.metrics)}"
             )

@@ -35,7 +35,7 @@ def ablation_markdown(study: Study, table: pd.DataFrame) -> str:
         blocks += ["### All metrics", "Mean ± sd over seeds.", _metric_table(study, rows)]
         notes = missing_notes(study, seeds)
         if notes:
-            blocks += ["⚠ Missing runs are left out together with their pairs:", _list(map(_escape, notes))]
+            blocks += ["### Missing", "Left out together with their pairs:", _list(map(_escape, notes))]
     blocks += ["## How the numbers are computed", _list(_notes(study))]
     blocks += ["## Provenance", _list(_provenance(study))]
     return "\n\n".join(blocks) + "\n"

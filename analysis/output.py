@@ -1,9 +1,9 @@
-"""Writing and printing the ablation of a study's folder."""
+"""Writing and printing the ablation of a study's records."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import pandas as pd
 from rich import box
@@ -16,7 +16,6 @@ from analysis.ablation import ablation_table
 from analysis.conclusion import conclude
 from analysis.load import Study, load_study
 from analysis.markdown import ablation_markdown
-from ftcl.files import atomic_write
 
 FORMATS: Final[Mapping[str, Callable[[Study, pd.DataFrame], str]]] = {
     "csv": lambda study, table: table.to_csv(index=False, lineterminator="\n"),
@@ -26,15 +25,15 @@ FORMATS: Final[Mapping[str, Callable[[Study, pd.DataFrame], str]]] = {
 
 @dataclass(frozen=True)
 class AblationFiles:
-    """What was written: a path for each format."""
+    """What was written: a path or URI for each format."""
 
-    paths: Mapping[str, Path]
+    paths: Mapping[str, str]
 
 
-def write_ablation(out: Path, formats: Collection[str] = tuple(FORMATS)) -> AblationFiles:
+def write_ablation(out: str | Path, formats: Collection[str] = tuple(FORMATS)) -> AblationFiles:
     """Write `OUT/ablation.<format>` from the records in OUT, each file whole or not at all.
 
-    Raises RecordsError if OUT is no study, ValueError on an unknown format.
+    OUT is a folder or a URI. Raises what `load_study` raises, ValueError on an unknown format.
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
@@ -43,22 +42,15 @@ def write_ablation(out: Path, formats: Collection[str] = tuple(FORMATS)) -> Abla
     table = ablation_table(study)
     paths = {}
     for name in formats:
-        paths[name] = out / f"ablation.{name}"
-        _write(paths[name], FORMATS[name](study, table).encode())
+        study.store.write(f"ablation.{name}", FORMATS[name](study, table).encode())
+        paths[name] = study.store.place(f"ablation.{name}")
     return AblationFiles(paths)
 
 
-def _write(path: Path, content: bytes) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    atomic_write(path, write)
-
-
-def print_ablation(out: Path, console: Console) -> None:
+def print_ablation(out: str | Path, console: Console) -> None:
     """Print the tables of OUT on its main metrics, and what they support.
 
-    Raises RecordsError if OUT is no study.
+    Raises what `load_study` raises.
     """
     study = load_study(out)
     table = ablation_table(study)
@@ -76,6 +68,7 @@ def print_ablation(out: Path, console: Console) -> None:
             console.print()
         notes = missing_notes(study, seeds)
         if notes:
+            console.print(Text("missing", style="italic dim"))
             console.print(Text("\n".join(f"⚠ {note}" for note in notes), style="yellow"))
             console.print()
     console.print(Text(conclude(study, table)))

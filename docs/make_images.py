@@ -16,7 +16,7 @@ _WIDTH = 92
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder of a finished study")
+    parser.add_argument("out", metavar="OUT", help="the folder or URI of a finished study")
     options = parser.parse_args()
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), color_system="truecolor")
     print_ablation(options.out, console)

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from study.failures import Failure
 from study.rows import Row
-from study.store import Store, open_store
+from study.store import StorageError, Store, open_store
 
 __all__ = [
     "EPOCHS",
@@ -37,6 +37,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TRIALS",
     "RecordsError",
+    "StorageError",
     "Store",
     "crash_name",
     "curves_folder",

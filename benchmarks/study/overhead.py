@@ -6,9 +6,9 @@ the start of the workers, Tune's bookkeeping, the ledger's writes and slots that
 
 import argparse
 import sys
-from pathlib import Path
 
-from study.records import TRIALS, RecordsError, read_manifest, read_table
+from study.records import TRIALS, read_manifest, read_table
+from study.store import open_store
 
 
 def main() -> int:
@@ -16,16 +16,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("out", type=Path, help="the folder of a finished study, run in one go")
+    parser.add_argument("out", help="the folder or URI of a finished study, run in one go")
     parser.add_argument("--slots", type=int, required=True, help="its --concurrency")
     arguments = parser.parse_args()
     try:
-        manifest = read_manifest(arguments.out)
-        rows = read_table(arguments.out / TRIALS).to_pylist()
-    except RecordsError as error:
+        store = open_store(arguments.out)
+        manifest = read_manifest(store)
+        rows = read_table(store, TRIALS).to_pylist()
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    trials = [row for row in rows if row["stage"] != "context"]
+    trials = [row for row in rows if row["stage"] != "context" and row["superseded"] is None]
     wall_s = (max(t["ended_at"] for t in trials) - min(t["started_at"] for t in trials)).total_seconds()
     own_s = sum(trial["wall_s"] for trial in trials)
     last_stage = next(trial["stage"] for trial in trials if trial["arm"])

@@ -2,24 +2,26 @@
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study.records import write_json, write_tables
+from study.records import SCHEMA_VERSION, open_store, write_json, write_tables
 from study.rows import Cell, Row
 
 STARTED_AT = datetime.datetime(2024, 1, 1, 12)
 ARMS = ("acmnet", "cont", "+FSD", "+LCS", "FSD+LCS", "shuffled order")
 
-Values = Mapping[str, Sequence[float | str]]
-WriteStudy = Callable[..., Path]
+Value = float | str | tuple[str, str]
+Values = Mapping[str, Sequence[Value]]
+WriteStudy = Callable[..., Any]
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
     content = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "space": {
             "name": "fsd_lcs",
             "title": "Do the losses help?",
@@ -52,30 +54,46 @@ def manifest(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def write_study(tmp_path: Path) -> WriteStudy:
-    """Return a writer of OUT: arm -> a value per seed, or a text: a status, else a failure."""
+    """Return a writer of OUT: arm -> for each seed a value, a status, a failure, or its kind and it.
 
-    def write(values: Values, *, context: Values | None = None, **changes: Any) -> Path:
+    `superseded` are values of trials that no longer count. OUT is a folder, or where `out` says.
+    """
+
+    def write(
+        values: Values,
+        *,
+        context: Values | None = None,
+        superseded: Values | None = None,
+        out: str | None = None,
+        **changes: Any,
+    ) -> Any:
         content = manifest(**changes)
         chosen = (content["seeds"] or manifest()["seeds"])["ablation"]
         seeds = sorted({*chosen["ungated"], *(chosen["gated"] or ())})
         rows: list[Row] = []
-        for phase, arms in (("ablation", values), ("context", context or {})):
-            for arm, column in arms.items():
+        parts = (("ablation", values, None), ("context", context, None), ("ablation", superseded, "rerun"))
+        for phase, arms, reason in parts:
+            for arm, column in (arms or {}).items():
                 for seed, value in zip(seeds, column, strict=False):
-                    rows.append(_row(len(rows), Cell(phase, "finetune", seed, arm), value))
+                    row = _row(len(rows), Cell(phase, "finetune", seed, arm), value)
+                    rows.append(replace(row, superseded=reason))
         # A pretraining has a seed but no arm, and must not be taken for one.
         rows.append(_row(len(rows), Cell("ablation", "pretrain", seeds[0], pretrain_key="k"), 1.0))
-        out = tmp_path / "out"
-        write_json(out / "manifest.json", content)
-        write_tables(out, rows)
-        return out
+        place = out or tmp_path / "out"
+        store = open_store(place)
+        write_json(store, "manifest.json", content)
+        write_tables(store, rows)
+        return place
 
     return write
 
 
-def _row(trial: int, cell: Cell, value: float | str) -> Row:
+def _row(trial: int, cell: Cell, value: Value) -> Row:
+    if isinstance(value, tuple):
+        kind, failure = value
+        return Row(trial, cell, {}, "failed", STARTED_AT, failure=failure, failure_kind=kind)  # type: ignore[arg-type]
     if isinstance(value, str):
-        status = value if value in ("running", "stopped") else "failed"
+        status = value if value in ("running", "waiting", "stopped") else "failed"
         failure = value if status == "failed" else None
         return Row(trial, cell, {}, status, STARTED_AT, failure=failure)  # type: ignore[arg-type]
     metrics = {"test/score": value, "test/cost": 100 - value}

@@ -102,6 +102,27 @@ def test_a_missing_run_leaves_out_its_pair_and_is_counted(write_study: Any) -> N
     ]
 
 
+@pytest.mark.situation(
+    "kill",
+    "an arm has failed with one seed, and another of its trials was interrupted",
+    "the table marks the arm, and names both seeds as missing with the reason",
+)
+def test_a_missing_run_says_what_kind_of_failure_it_was(write_study: Any) -> None:
+    lost = [("gpu_memory", "tried to allocate 2 GiB"), "waiting", *VALUES["+FSD"][2:]]
+    study = load_study(write_study({**VALUES, "+FSD": lost}))
+    assert row(ablation_table(study), "+FSD")["n_missing"] == 2
+    assert missing_runs(study, study.ungated_seeds) == [
+        MissingRuns("+FSD", (100,), "failed (gpu memory): tried to allocate 2 GiB"),
+        MissingRuns("+FSD", (101,), "interrupted, it goes on with the next launch"),
+    ]
+
+
+def test_trials_that_no_longer_count_are_left_out(write_study: Any) -> None:
+    study = load_study(write_study(VALUES, superseded={"+FSD": [0.0] * 8, "dropped": [1.0]}))
+    expected = load_study(write_study(VALUES))
+    pd.testing.assert_frame_equal(ablation_table(study), ablation_table(expected))
+
+
 def test_a_seed_missing_in_the_baseline_is_missing_in_every_comparison_with_it(write_study: Any) -> None:
     table = ablation_table(load_study(write_study({**VALUES, "cont": ["stopped", *CONT[1:]]})))
     assert (row(table, "+LCS")["n"], row(table, "+LCS")["n_missing"]) == (7, 1)

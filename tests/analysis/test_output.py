@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from analysis import ablation_table, load_study, print_ablation, write_ablation
 from analysis.__main__ import main
 from analysis.conclusion import conclude
-from study.records import RecordsError
+from study.records import RecordsError, open_store
 
 SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 NOISE = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.2, -0.2]
@@ -52,7 +53,7 @@ def space_with(families: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_markdown(write_study: Any) -> None:
     out = write_study({**VALUES, "+FSD": [*VALUES["+FSD"][:3], LOST, *VALUES["+FSD"][4:]]}, context=CONTEXT)
-    text = write_ablation(out).paths["md"].read_text()
+    text = Path(write_ablation(out).paths["md"]).read_text()
     assert text.startswith("# Ablation: Do the losses help?\n\nOver 7 to 8 paired seeds score is shown")
     assert "### score on the test videos of watch" in text
     assert "\n| cont | 8 | 45.0 ± 3.8 | – | – | – | – | – |\n" in text
@@ -70,7 +71,7 @@ def test_markdown(write_study: Any) -> None:
 
 def test_csv_reads_back_as_the_table(write_study: Any) -> None:
     out = write_study(VALUES, context=CONTEXT)
-    path = write_ablation(out).paths["csv"]
+    path = Path(write_ablation(out).paths["csv"])
     back = pd.read_csv(path).astype({"wins": "Int64"})
     pd.testing.assert_frame_equal(back, ablation_table(load_study(out)), check_dtype=False)
     assert "\n+LCS,cont,losses,score,8,0," in path.read_text()
@@ -80,8 +81,8 @@ def test_csv_reads_back_as_the_table(write_study: Any) -> None:
 def test_tables_are_rewritten_whole_and_leave_no_other_files(write_study: Any) -> None:
     out = write_study(VALUES)
     before = {path.name for path in out.iterdir()}
-    first = {name: path.read_bytes() for name, path in write_ablation(out).paths.items()}
-    second = {name: path.read_bytes() for name, path in write_ablation(out).paths.items()}
+    first = {name: Path(path).read_bytes() for name, path in write_ablation(out).paths.items()}
+    second = {name: Path(path).read_bytes() for name, path in write_ablation(out).paths.items()}
     assert first == second
     assert {path.name for path in out.iterdir()} - before == {"ablation.csv", "ablation.md"}
 
@@ -142,7 +143,7 @@ def test_the_sentence_of_an_unfinished_study(write_study: Any) -> None:
 def test_selection_on_test_is_said_at_the_tables_and_in_the_sentence(write_study: Any) -> None:
     out = write_study(VALUES, protocol="reference")
     assert "settings and epochs were chosen on the test videos" in sentence(out)
-    assert "on which settings and epochs were chosen too" in write_ablation(out).paths["md"].read_text()
+    assert "on which settings and epochs were chosen too" in Path(write_ablation(out).paths["md"]).read_text()
     assert "on which settings and epochs were chosen too" in " ".join(printed(out, 80).split())
 
 
@@ -150,7 +151,7 @@ def test_a_gate_shows_the_gated_seeds_first_and_the_ungated_too(write_study: Any
     gate = {"metric": "score", "at_least": 45.0}
     seeds = {"ablation": {"ungated": [100, 101, 102, 103], "gated": [101, 103, 104]}}
     out = write_study(VALUES, gate=gate, seeds=seeds)
-    text = write_ablation(out).paths["md"].read_text()
+    text = Path(write_ablation(out).paths["md"]).read_text()
     assert text.index("## Seeds that pass the gate: score") < text.index("## The first seeds, whether they")
     assert "- only 3 of the 8 wanted seeds passed the gate" in text
     assert "only seeds count whose pretrained model reached score = 45 on validation, 3 of the 8" in text
@@ -177,12 +178,21 @@ def test_a_copied_folder_is_enough(write_study: Any, capsys: pytest.CaptureFixtu
     assert not (copy / "ablation.csv").exists()
 
 
+def test_a_study_in_a_remote_store_is_read_and_written_there(
+    write_study: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_study(VALUES, out="memory://analysis/study")
+    assert main([out]) == 0
+    assert f"written: {out}/ablation.csv, {out}/ablation.md" in capsys.readouterr().out
+    assert open_store(out).read("ablation.md").startswith(b"# Ablation: Do the losses help?")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda out: out.rename(out.with_name("gone")), "is not a folder"),
         (lambda out: (out / "manifest.json").unlink(), "has no manifest.json"),
-        (lambda out: (out / "manifest.json").write_text('{"schema_version": 1}'), "has no entry 'space'"),
+        (lambda out: (out / "manifest.json").write_text('{"schema_version": 2}'), "has no entry 'space'"),
         (lambda out: (out / "trials.parquet").unlink(), "trials.parquet is missing"),
         (lambda out: (out / "trials.parquet").write_bytes(b"PAR1"), "trials.parquet cannot be read"),
         (lambda out: pd.DataFrame({"seed": [1]}).to_parquet(out / "trials.parquet"), "has no column trial"),
@@ -197,6 +207,34 @@ def test_a_folder_that_is_no_study_is_one_clear_error(
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        pytest.param(
+            "s3://bucket/study?endpoint_override=127.0.0.1:9&scheme=http",
+            "it does not answer: check the address",
+            marks=pytest.mark.situation(
+                "storage",
+                "python -m analysis is given an object store that does not answer",
+                "it says so within 10 s, names the address and what to check",
+            ),
+        ),
+        ("wrong://bucket/study", "cannot open wrong://bucket/study (Protocol not known: wrong)"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_clear_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str, words: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    started_s = time.monotonic()
+    assert main([address]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert time.monotonic() - started_s < 10
 
 
 def test_an_unknown_format_is_an_error(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
