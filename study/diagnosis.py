@@ -10,11 +10,10 @@ import torch
 from ftcl.data import DataError
 from ftcl.training.stage import NonFiniteLoss
 from study.failures import PolicyKind
-from study.store import StorageError, StoreError
+from study.store import DISK_FULL, StorageError, StoreError
 
 _HOST_MEMORY: Final = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
 _GPU_MEMORY: Final = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def diagnose(error: Exception) -> tuple[PolicyKind, str]:
@@ -31,8 +30,8 @@ def diagnose(error: Exception) -> tuple[PolicyKind, str]:
             return "gpu_memory", words
         case MemoryError():
             return "host_memory", words or "the process could not get more memory"
-        case OSError() if error.errno in _DISK_FULL:
-            return "disk_full", words
+        case OSError() if error.errno in DISK_FULL:
+            return "disk_full", f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         case OSError() if error.errno == errno.ENOMEM:
             return "host_memory", words
         case RuntimeError() if any(part in words for part in _GPU_MEMORY):

@@ -5,6 +5,7 @@ else that fsspec has a driver for. Credentials come from the environment or from
 never from the address, for the address stands in records and messages.
 """
 
+import errno
 import io
 import os
 import secrets
@@ -21,7 +22,8 @@ from ftcl.files import atomic_write
 from study._store_errors import StorageError, StoreError, explain
 
 # An object appears whole when its upload ends; anywhere else a file is written aside and moved into place.
-_OBJECT_STORES: Final = {"s3", "gs", "gcs", "abfs", "abfss", "memory"}
+_OBJECT_STORES: Final = {"s3", "gs", "gcs", "abfs", "abfss"}
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _CONNECT_S, _SILENCE_S = 2.0, 3.0
 _S3_PARAMETERS: Final = {"endpoint_override", "scheme", "region"}
 _CREDENTIALS: Final = {"access_key", "secret_key", "session_token", "password", "token", "account_key"}
@@ -61,7 +63,14 @@ class Store:
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Write a file, replacing what has its name."""
         if self.local is not None:
-            atomic_write(self.local / name, lambda file: file.write(content))
+            try:
+                atomic_write(self.local / name, lambda file: file.write(content))
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                needed, free = len(content) / 1e6, (self.free_bytes() or 0) / 1e6
+                sizes = f"{needed:.1f} MB are needed, {free:.1f} MB are free"
+                raise OSError(error.errno, f"{self.place(name)}: {error.strerror}: {sizes}") from error
             return
         path = self._path(name)
         with self._errors(name):
