@@ -23,7 +23,7 @@ from study.ledger_hold import Hold, ServerHold
 from study.ledger_location import LedgerLocation, LedgerLost, first_line, refuse
 from study.ledger_server import ConnectionCut, connect, patiently
 
-_BUSY_S: Final = 30  # how long another process's transaction on an SQLite file is waited for
+_BUSY_S: Final = 10  # how long another process's transaction on an SQLite file is waited for
 _RACES: Final = 3  # how often two drivers may meet while they make the tables of one database
 _CHUNK: Final = 500  # trials that are read at once
 _T = TypeVar("_T")
@@ -175,7 +175,8 @@ def _words(error: BaseException) -> str:
     return first_line(error)
 
 
-def open_sqlite(location: LedgerLocation) -> BaseStorage:
+def open_sqlite(location: LedgerLocation, held: Hold | None) -> BaseStorage:
+    """Open an SQLite file as a ledger's storage."""
     path = location.path
     assert path is not None
 
@@ -190,6 +191,10 @@ def open_sqlite(location: LedgerLocation) -> BaseStorage:
     try:
         with closing(open_file()) as connection:
             found = connection.execute("PRAGMA quick_check").fetchone()[0]
+            if held is not None:
+                connection.execute("BEGIN")
+                connection.execute("PRAGMA user_version = 0")  # fails where nothing may be written
+                connection.rollback()
     except sqlite3.Error as error:
         refuse(location, error)
     if found != "ok":
@@ -198,6 +203,8 @@ def open_sqlite(location: LedgerLocation) -> BaseStorage:
 
 
 def open_postgresql(location: LedgerLocation, held: Hold | None) -> BaseStorage:
+    """Open a database of a PostgreSQL server as a ledger's storage."""
+
     def connect_freely() -> Any:
         return connect(location)
 

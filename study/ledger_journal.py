@@ -6,11 +6,12 @@ Optuna appends each change as one line of JSON and reads them again from the sta
 import json
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from study.ledger_location import LedgerError
 
-_BLOCK = 1 << 16
+_BLOCK: Final = 1 << 16
+_BEGIN: Final = b'{"op_code":'
 
 
 def repair(path: Path) -> list[str]:
@@ -28,6 +29,7 @@ def repair(path: Path) -> list[str]:
         return notes
     try:
         with path.open("rb+") as file:
+            _require_journal(path, file)
             torn = _cut_torn_tail(file)
     except OSError as error:
         raise LedgerError(
@@ -40,6 +42,12 @@ def repair(path: Path) -> list[str]:
             "killed while it wrote; nothing that had been confirmed is lost"
         )
     return notes
+
+
+def _require_journal(path: Path, file: BinaryIO) -> None:
+    begin = file.read(len(_BEGIN)).strip(b"\0")  # a power cut can leave zeros
+    if not _BEGIN.startswith(begin):
+        raise LedgerError(f"{path} is not a ledger; move it away, or choose another --out")
 
 
 def _cut_torn_tail(file: BinaryIO) -> int:
@@ -76,12 +84,7 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
-def damaged_line(path: Path) -> tuple[int, int]:
-    """Return the first line of a journal that is no record, from 1, and how many lines there are."""
-    first = count = 0
+def damaged_line(path: Path) -> int | None:
+    """Return the first line of a journal that is no record, from 1."""
     with path.open("rb") as file:
-        for line in file:
-            count += 1
-            if not first and not _is_whole(line):
-                first = count
-    return first, count
+        return next((number for number, line in enumerate(file, start=1) if not _is_whole(line)), None)

@@ -1,7 +1,7 @@
 """The storages of a ledger behind Optuna's interface: a journal file, SQLite, PostgreSQL."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +40,7 @@ def open_storage(location: LedgerLocation, held: Hold | None = None) -> BaseStor
             assert location.path is not None
             return _open_journal(location.path)
         case "sqlite":
-            return open_sqlite(location)
+            return open_sqlite(location, held)
         case "postgresql":
             return open_postgresql(location, held)
 
@@ -70,6 +70,12 @@ class _JournalFile(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        self.lines_read = 0
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        for log in super().read_logs(log_number_from):
+            self.lines_read += 1
+            yield log
 
     def append_logs(self, logs: Iterable[dict[str, Any]]) -> None:
         try:
@@ -83,19 +89,16 @@ class _JournalFile(JournalFileBackend):
 
 def _open_journal(path: Path) -> BaseStorage:
     try:
-        return JournalStorage(_JournalFile(path))
+        file = _JournalFile(path)
+        return JournalStorage(file)
     except OSError as error:
         raise LedgerError(
             f"cannot open the ledger {path} ({error.strerror}); mend its folder or choose another place"
         ) from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        first, count = damaged_line(path)
-        if not first:
-            raise LedgerError(
-                f"{path} is no ledger that Optuna {optuna.__version__} can read ({error}); restore it"
-            ) from error
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        # Either no JSON, or nothing that Optuna understands.
+        line = damaged_line(path) or file.lines_read
         raise LedgerError(
-            f"line {first} of the ledger {path} is damaged; restore the file from a copy, or cut it before "
-            f"that line (sed -i '{first},$d' {path}): what its last {count - first + 1} lines told is done "
-            "again from the checkpoints"
+            f"line {line} of the ledger {path} is damaged; restore the file from a copy, or cut it before "
+            f"that line (sed -i '{line},$d' {path}): what the rest told is done again from the checkpoints"
         ) from error
