@@ -65,8 +65,8 @@ def open_files(folder: Path, paths: Iterable[Path], *, verify: bool) -> dict[Pat
     """Return what each file holds; files that are as they were when last verified are not read again.
 
     `verify` reads every other file wholly, checks and hashes it, and remembers it in the cache; otherwise
-    only its header is read. Raises DataError for files that are no plain float array (T >= 1, D >= 1) of
-    finite values.
+    only its header is read, or its hash is compared with the one that is remembered. Raises DataError for
+    files that are no plain float array (T >= 1, D >= 1) of finite values, or have changed.
     """
     memory = cache_root() / "verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:32]}.json"
     remembered = _remembered(memory)
@@ -79,6 +79,8 @@ def open_files(folder: Path, paths: Iterable[Path], *, verify: bool) -> dict[Pat
             opened[path] = known
             continue
         array, problem = _load(path)
+        if problem is None and known and not verify and _sha256(path) != known.sha256:
+            problem = "has changed since it was verified"
         if problem is None and verify:
             problem = _value_problem(array)
         if problem is not None:

@@ -64,10 +64,21 @@ class VideoDataset:
         """Return the features of a video, (T, D) float32, read-only.
 
         One float32 file is memory-mapped, so that processes of a machine share its pages. RGB and flow files
-        are read and joined along D, cut to the shorter of the two.
+        are read and joined along D, cut to the shorter of the two. Raises DataError for a file that is gone
+        or has another shape than when the data set was opened.
         """
         num_snippets = self.videos[name].num_snippets
-        streams = [np.load(path, mmap_mode="r", allow_pickle=False) for path in self.feature_files[name]]
+        streams = [_open(path) for path in self.feature_files[name]]
+        shapes = [stream.shape for stream in streams]
+        if (
+            any(len(shape) != 2 for shape in shapes)
+            or min(shape[0] for shape in shapes) != num_snippets
+            or sum(shape[1] for shape in shapes) != self.num_features
+        ):
+            raise DataError(
+                f"the features of video {name} have changed: {self.feature_files[name][0]} holds an array of "
+                f"shape {shapes[0]}; restore the file"
+            )
         if len(streams) == 1:
             features_TD = np.asarray(streams[0], dtype=np.float32)
         else:
@@ -80,3 +91,12 @@ class VideoDataset:
         if split not in self.splits:
             raise ValueError(f"unknown split {split!r}; the splits are {', '.join(self.splits)}")
         return tuple(self.videos[name] for name in self.splits[split])
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"the feature file {path} is gone; restore it") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(f"the feature file {path} cannot be read any more ({error}); restore it") from error

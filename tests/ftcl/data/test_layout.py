@@ -1,6 +1,7 @@
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -206,13 +207,48 @@ def test_verified_files_are_not_read_again(layout: Layout) -> None:
 
 def test_a_trial_opens_without_verifying(layout: Layout) -> None:
     spec = layout.write()
-    verified = load_dataset(spec)
-    opened = load_dataset(spec, verify=False, fingerprint=verified.fingerprint)
-    assert opened == verified
-    layout.save("test/t0", np.full((5, 3), np.nan, dtype=np.float32))
+    # As on a machine where nobody has verified anything.
     assert load_dataset(spec, verify=False, fingerprint="trusted").fingerprint == "trusted"
+    verified = load_dataset(spec)
+    assert load_dataset(spec, verify=False, fingerprint=verified.fingerprint) == verified
     with pytest.raises(DataError, match="fingerprint"):
         load_dataset(spec, verify=False)
+
+
+def test_a_trial_sees_that_a_file_has_changed_since_it_was_verified(layout: Layout) -> None:
+    spec = layout.write()
+    verified = load_dataset(spec)
+    path = layout.folder / "test" / "t0.npy"
+    path.touch()
+    assert load_dataset(spec, verify=False, fingerprint=verified.fingerprint) == verified
+    layout.save("test/t0", np.load(path) + 1)
+    with pytest.raises(DataError, match=r"t0\.npy has changed since it was verified"):
+        load_dataset(spec, verify=False, fingerprint=verified.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.unlink(), r"t0\.npy is gone; restore it"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), r"t0\.npy cannot be read any more"),
+        (
+            lambda path: np.save(path, np.zeros((4, 3), np.float32)),
+            r"t0\.npy holds an array of shape \(4, 3\)",
+        ),
+        (
+            lambda path: np.save(path, np.zeros((5, 2), np.float32)),
+            r"t0\.npy holds an array of shape \(5, 2\)",
+        ),
+        (lambda path: np.save(path, np.zeros(15, np.float32)), r"t0\.npy holds an array of shape \(15,\)"),
+    ],
+)
+def test_a_feature_file_that_is_spoilt_while_it_is_used_is_named(
+    layout: Layout, spoil: Callable[[Path], object], words: str
+) -> None:
+    data = load_dataset(layout.write())
+    spoil(layout.folder / "test" / "t0.npy")
+    with pytest.raises(DataError, match=words):
+        data.features("t0")
 
 
 def test_forms_of_a_specification(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
