@@ -1,0 +1,36 @@
+"""What is unlike the run on record when a trial runs again: versions, source, machine, device, threads."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ftcl.training.device import choose_device
+from study.manifest import environment
+from study.recorded import Recorded, Records
+
+
+def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
+    """Say in words what is unlike when the trial was recorded."""
+    manifest, now = records.manifest, environment()
+    launches = records.launches_of(recorded)
+    then = launches[-1]
+    yield from _changed("version of the recipe", manifest["recipe"]["version"], records.recipe.version)
+    for name, version in now["versions"].items():
+        yield from _changed(name, then["versions"].get(name), version)
+    git_then, git_now = manifest["git"] or {}, now["git"] or {}
+    yield from _changed("git revision", then["revision"], git_now.get("revision"))
+    if git_then.get("diff") != git_now.get("diff"):
+        yield "uncommitted changes of the source are others than when the study was begun"
+    for name in ("machine", "cpu"):
+        yield from _changed(name, manifest["hardware"][name], now["hardware"][name])
+    device = choose_device().type
+    yield from _changed("device", records.device_of(recorded) or device, device)
+    threads = list(dict.fromkeys(launch["num_threads"] for launch in launches))
+    if len(threads) > 1:
+        yield f"threads: {' then '.join(map(str, threads))} on record, {records.num_threads_of(recorded)} now"
+    if device != "cpu" and not manifest["deterministic"]:
+        yield f"the study is not --deterministic, so equal runs may differ on {device}"
+
+
+def _changed(what: str, then: Any, now: Any) -> Iterator[str]:
+    if then != now:
+        yield f"{what}: {then} on record, {now} now"
