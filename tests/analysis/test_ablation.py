@@ -130,6 +130,11 @@ def test_a_seed_missing_in_the_baseline_is_missing_in_every_comparison_with_it(w
     assert row(table, "shuffled order", "FSD+LCS")["n"] == 8
 
 
+@pytest.mark.situation(
+    "input",
+    "a trial is complete, and one of its metrics is not a number",
+    "the table counts it as missing for that metric, with the reason",
+)
 def test_a_complete_run_without_a_value_is_missing_for_that_metric(write_study: Any) -> None:
     study = load_study(write_study({**VALUES, "+FSD": [math.nan, *VALUES["+FSD"][1:]]}))
     assert row(ablation_table(study), "+FSD")["n_missing"] == 1
@@ -137,6 +142,11 @@ def test_a_complete_run_without_a_value_is_missing_for_that_metric(write_study: 
     assert missing.reason == "complete, but without a value of score, cost"
 
 
+@pytest.mark.situation(
+    "kill",
+    "all trials of an arm have failed",
+    "its comparison is missing, and still counts in the correction of the others' p values",
+)
 def test_a_lost_comparison_does_not_make_the_rest_of_its_family_look_better(write_study: Any) -> None:
     table = ablation_table(load_study(write_study({**VALUES, "+FSD": ["out of memory"] * 8})))
     assert math.isnan(row(table, "+FSD")["p_holm"])
@@ -175,6 +185,11 @@ def test_a_gate_gives_a_table_for_each_selection_of_seeds(write_study: Any) -> N
     assert (ungated["n"], ungated["mean"]) == (4, pytest.approx(45.0))
 
 
+@pytest.mark.situation(
+    "storage",
+    "the records hold two results for one arm and seed",
+    "no table is made; the message names arm and seed",
+)
 def test_two_results_of_one_arm_and_seed_are_refused(write_study: Any) -> None:
     # the context of this study is named like an arm
     study = load_study(write_study(VALUES, context={"cont": [1.0]}))

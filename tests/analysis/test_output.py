@@ -164,6 +164,9 @@ def test_an_undecided_gate_shows_the_first_seeds_and_says_so(write_study: Any) -
     assert set(pd.read_csv(write_ablation(out).paths["csv"])["seeds"]) == {"ungated"}
 
 
+@pytest.mark.situation(
+    "input", "a table is asked for while the study has just started", "one line says so; nothing is written"
+)
 def test_a_study_that_has_just_started_is_no_table_yet(write_study: Any) -> None:
     with pytest.raises(RecordsError, match="has just started"):
         load_study(write_study(VALUES, seeds=None))

@@ -79,6 +79,11 @@ def test_the_same_command_again_trains_nothing_and_reports_the_same(
     assert capsys.readouterr().out.count("(from the checkpoint)") == 4
 
 
+@pytest.mark.situation(
+    "input",
+    "`python -m ftcl train` is given the folder of a run with other settings",
+    "nothing is overwritten; the message says what differs",
+)
 def test_a_folder_of_another_run_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*train_command(run), *QUICK, "--seed", "1"]) == 2
     assert "seed was 0 and is now 1" in capsys.readouterr().err

@@ -156,6 +156,11 @@ MISTAKES = [
 ]  # fmt: skip
 
 
+@pytest.mark.situation(
+    "input",
+    "a key or a value in the search space is misspelt, of the wrong type or out of its range",
+    "nothing starts; the message has file, line, keys and the nearest valid name",
+)
 @pytest.mark.parametrize(("old", "new", "keys", "wrong"), MISTAKES)
 def test_a_mistake_is_reported_with_file_line_and_keys(
     write: Write, old: str, new: str, keys: str, wrong: str
@@ -183,6 +188,9 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(write: Write
     assert [message.split(": ")[0] for message in error_of(path).splitlines()] == [f"{path}:10", f"{path}:22"]
 
 
+@pytest.mark.situation(
+    "input", "a section of the search space is missing", "nothing starts; the section is named"
+)
 @pytest.mark.parametrize("section", ["title", "recipe", "data", "objective", "search", "ablation"])
 def test_a_missing_section_is_named(write: Write, section: str) -> None:
     kept, skipping = [], False
@@ -195,6 +203,11 @@ def test_a_missing_section_is_named(write: Write, section: str) -> None:
     assert f"{path}:1: {section}: is missing; add it" in error_of(path)
 
 
+@pytest.mark.situation(
+    "input",
+    "the search space is not YAML, would run code, or contains itself",
+    "nothing starts and no code runs; the message has the line",
+)
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
@@ -220,12 +233,16 @@ def test_a_file_that_is_not_a_space_says_why(write: Write, text: str, wrong: str
     assert wrong in message
 
 
+@pytest.mark.situation(
+    "input", "the search space is not UTF-8 text", "nothing starts; the message has the line"
+)
 def test_a_file_that_is_not_text_says_where(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"title: a\ndata: \xff\n")
     assert error_of(path) == f"{path}:2: not UTF-8 text; save the file as UTF-8"
 
 
+@pytest.mark.situation("input", "the file given as search space is larger than 1 MB", "it is refused unread")
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"#" * 1_000_001)
@@ -245,6 +262,11 @@ def test_an_unknown_space_names_the_nearest(write: Write) -> None:
         load_space(str(path.with_name("nime.yaml")))
 
 
+@pytest.mark.situation(
+    "input",
+    "one of the shipped search spaces is invalid",
+    "--list shows it with its problem, and the others as always",
+)
 def test_an_invalid_file_is_listed_with_its_problem(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = write(("  trials: 6", "  trials: 0"))
     (bad.parent / "good.yaml").write_text(GOOD)

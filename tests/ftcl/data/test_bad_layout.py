@@ -65,6 +65,7 @@ def test_bad_content_is_named(layout: Layout, change: Callable, said: str) -> No
         load_dataset(layout.write())
 
 
+@pytest.mark.situation("input", "gt.json or a split list is missing", "nothing starts; the file is named")
 @pytest.mark.parametrize("file", ["gt.json", "split_train.txt", "split_test.txt"])
 def test_missing_files_are_named(layout: Layout, file: str) -> None:
     spec = layout.write()
@@ -73,6 +74,11 @@ def test_missing_files_are_named(layout: Layout, file: str) -> None:
         load_dataset(spec)
 
 
+@pytest.mark.situation(
+    "input",
+    "gt.json is not JSON, or of another form",
+    "nothing starts; the file is named with what is wrong in it",
+)
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"database": [1]}'])
 def test_annotations_of_another_form(layout: Layout, content: str) -> None:
     spec = layout.write()
@@ -81,6 +87,9 @@ def test_annotations_of_another_form(layout: Layout, content: str) -> None:
         load_dataset(spec)
 
 
+@pytest.mark.situation(
+    "input", "several feature files hold NaN", "nothing starts; one file is named and the others are counted"
+)
 def test_several_problems_of_one_kind_are_counted(layout: Layout) -> None:
     for name in ("r0", "r3", "j4"):
         layout.save(f"train/{name}", np.full((2, 3), np.nan, dtype=np.float32))

@@ -24,6 +24,11 @@ def test_a_folder_is_built_once_per_inputs(cache_home: Path) -> None:
     }
 
 
+@pytest.mark.situation(
+    "kill",
+    "building the bundled data is interrupted",
+    "the cache holds nothing of it; the next run builds it",
+)
 def test_a_build_that_fails_leaves_nothing() -> None:
     def build(folder: Path) -> None:
         (folder / "half").write_text("written")
@@ -47,6 +52,9 @@ def test_the_copy_of_a_slower_process_is_dropped() -> None:
     assert list(cache_root().iterdir()) == [folder]
 
 
+@pytest.mark.situation(
+    "environment", "the cache folder cannot be written", "nothing starts; the message names XDG_CACHE_HOME"
+)
 def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

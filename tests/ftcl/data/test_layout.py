@@ -73,6 +73,11 @@ def test_meta_json_tells_the_length_of_a_snippet(layout: Layout) -> None:
     assert load_dataset(spec) == without
 
 
+@pytest.mark.situation(
+    "input",
+    "meta.json of the data is damaged or makes no sense",
+    "nothing starts; the file is named with what it must hold",
+)
 @pytest.mark.parametrize(
     "content",
     ["{", "[]", *(f'{{"snippet_s": {value}}}' for value in ("0", "-1", "NaN", "1e999", "true", '"1"'))],
@@ -90,6 +95,11 @@ def test_the_video_whose_width_differs_from_the_others_is_named(layout: Layout) 
         load_dataset(layout.write())
 
 
+@pytest.mark.situation(
+    "storage",
+    "the cached list of verified feature files is damaged",
+    "the data are verified again, and the list is made anew",
+)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -157,12 +167,20 @@ def test_without_hold_out_all_training_videos_train(layout: Layout) -> None:
     assert load_dataset(layout.write(), hold_out=False).splits["validation"] == ("v0",)
 
 
+@pytest.mark.situation(
+    "input",
+    "no training video can be held out for validation",
+    "nothing starts; the message asks for split_validation.txt",
+)
 def test_nothing_to_hold_out(layout: Layout) -> None:
     layout.splits["train"] = ["r0", "j0"]
     with pytest.raises(DataError, match=r"split_validation\.txt"):
         load_dataset(layout.write())
 
 
+@pytest.mark.situation(
+    "input", "annotated segments end after their video", "they are kept as published; one warning counts them"
+)
 def test_late_segments_are_kept_with_one_counted_warning(layout: Layout) -> None:
     for name in ("r0", "t0"):
         layout.database[name]["annotations"][0]["segment"] = [7.5, 9.0]
@@ -259,6 +277,11 @@ def test_forms_of_a_specification(layout: Layout, monkeypatch: pytest.MonkeyPatc
     assert load_dataset("acm:~/data") == data
 
 
+@pytest.mark.situation(
+    "input",
+    "--data is misspelt, or names no folder",
+    "nothing starts; the message shows the nearest form and all forms",
+)
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -277,6 +300,11 @@ def test_unknown_specifications(spec: str, said: str) -> None:
     assert said in str(error.value)
 
 
+@pytest.mark.situation(
+    "input",
+    "--fold or --data-seed names what the data do not have",
+    "nothing starts; the possible values are named",
+)
 def test_only_watch_has_folds(layout: Layout) -> None:
     for spec in ("synthetic", layout.write()):
         with pytest.raises(DataError, match="fold 1"):
@@ -290,6 +318,11 @@ def test_only_watch_has_folds(layout: Layout) -> None:
 THUMOS14 = ["BaseballPitch", "Diving"]
 
 
+@pytest.mark.situation(
+    "input",
+    "features have another width than those of the published data set",
+    "nothing starts; a video is named, and how many more there are",
+)
 def test_presets_demand_their_width(layout: Layout) -> None:
     for preset in ("thumos14", "activitynet"):
         for entry in layout.database.values():

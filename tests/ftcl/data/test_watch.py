@@ -140,6 +140,11 @@ class Touch:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.situation(
+    "environment",
+    "the installed seglearn ships another file than the known one",
+    "it is never unpickled; the message names file and version",
+)
 def test_a_changed_source_is_never_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "seglearn" / "data" / "watch_dataset.npy"
     source.parent.mkdir(parents=True)
@@ -153,6 +158,11 @@ def test_a_changed_source_is_never_unpickled(tmp_path: Path, monkeypatch: pytest
     assert list(cache_root().iterdir()) == []
 
 
+@pytest.mark.situation(
+    "environment",
+    "eight processes build the bundled data at once",
+    "all use the same data, and one copy stays",
+)
 def test_eight_processes_build_it_at_once(data: VideoDataset, cache_home: Path) -> None:
     program = (
         "import pathlib, sys, time; from ftcl.data import load_dataset\n"

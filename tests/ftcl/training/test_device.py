@@ -28,6 +28,11 @@ def test_cuda_repeats_and_keeps_full_precision(monkeypatch: pytest.MonkeyPatch) 
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+@pytest.mark.situation(
+    "environment",
+    "a GPU is asked for where there is none",
+    "nothing starts; the message offers --device auto",
+)
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no cuda device here"):

@@ -185,6 +185,9 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
             list(fit(CountingStage(1), checkpoints=FileCheckpoint(path), select=None))
 
 
+@pytest.mark.situation(
+    "input", "a checkpoint would run code of its own when it is read", "it is refused, and nothing in it runs"
+)
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     torch.save({"weights": Path("harmless")}, path)
