@@ -1,11 +1,12 @@
 import datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
+from study.failures import Failure
 from study.records import (
     EPOCHS,
+    FAILURES,
     MANIFEST,
     SCHEMA_VERSION,
     TRIALS,
@@ -16,8 +17,9 @@ from study.records import (
     write_tables,
 )
 from study.rows import Cell, Row
+from study.store import Store, open_store
 
-STARTED = datetime.datetime(2026, 3, 1, 12, 0, 0)
+STARTED = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.UTC)
 ROWS = [
     Row(
         trial=0,
@@ -34,6 +36,7 @@ ROWS = [
         result={
             "metrics": {"validation/mAP@0.5": 12.5},
             "chosen_epoch": 2,
+            "checkpoint": "checkpoints/ab12",
             "last_lap": {"wall_s": 1.0, "cpu_s": 0.5, "gpu_s": 0.25},
         },
     ),
@@ -45,13 +48,26 @@ ROWS = [
         started_at=STARTED,
         ended_at=STARTED,
         failure="out of memory",
+        failure_kind="gpu_memory",
+        attempts=3,
+        failures=(
+            Failure("node_lost", "gone", 1, 4, 2.5, "elsewhere", "node-2", "2026-03-01T12:00:05+00:00"),
+            Failure("gpu_memory", "out of memory", 2, 4, 0.5, "never", None, "2026-03-01T13:00:05+01:00"),
+        ),
+        resumed={1: 0, 2: 3, 3: 4},
+        superseded="the recipe has changed",
     ),
 ]
 
 
-def test_trials_table_has_a_row_for_each_trial(tmp_path: Path) -> None:
-    write_tables(tmp_path, ROWS)
-    first, second = pq.read_table(tmp_path / TRIALS).to_pylist()
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return open_store(tmp_path if request.param == "local" else f"memory://{tmp_path.name}/out")
+
+
+def test_trials_table_has_a_row_for_each_trial(store: Store) -> None:
+    write_tables(store, ROWS)
+    first, second = read_table(store, TRIALS).to_pylist()
     assert first["phase"] == "search" and first["proposal"] == 0 and first["arm"] is None
     assert (first["epochs"], first["chosen_epoch"], first["host"]) == (2, 2, "node-1")
     assert (first["wall_s"], first["cpu_s"], first["gpu_s"]) == (7.0, 4.5, 1.75)
@@ -66,32 +82,69 @@ def test_trials_table_has_a_row_for_each_trial(tmp_path: Path) -> None:
     )
 
 
-def test_epochs_table_has_a_row_for_each_epoch(tmp_path: Path) -> None:
-    write_tables(tmp_path, ROWS)
-    epochs = pq.read_table(tmp_path / EPOCHS).to_pylist()
+def test_trials_table_says_what_became_of_the_attempts(store: Store) -> None:
+    write_tables(store, ROWS)
+    first, second = read_table(store, TRIALS).to_pylist()
+    names = ("attempts", "repeated_epochs", "failure_kind", "superseded", "checkpoint")
+    assert [first[name] for name in names] == [1, 0, None, None, "checkpoints/ab12"]
+    assert [second[name] for name in names] == [3, 1, "gpu_memory", "the recipe has changed", None]
+
+
+def test_failures_table_has_a_row_for_each_failure_of_an_attempt(store: Store) -> None:
+    write_tables(store, ROWS)
+    first, second = read_table(store, FAILURES).to_pylist()
+    assert first == {
+        "trial": 1,
+        "attempt": 1,
+        "kind": "node_lost",
+        "message": "gone",
+        "epoch": 4,
+        "lost_s": 2.5,
+        "action": "elsewhere",
+        "host": "node-2",
+        "at": STARTED + datetime.timedelta(seconds=5),
+    }
+    assert (second["attempt"], second["host"], second["at"]) == (2, None, first["at"])
+
+
+def test_epochs_table_has_a_row_for_each_epoch(store: Store) -> None:
+    write_tables(store, ROWS)
+    epochs = read_table(store, EPOCHS).to_pylist()
     assert [(row["trial"], row["epoch"], row["loss/total"]) for row in epochs] == [(0, 1, 2.0), (0, 2, 1.0)]
 
 
-def test_tables_of_no_trials_can_be_read(tmp_path: Path) -> None:
-    write_tables(tmp_path, [])
-    assert read_table(tmp_path / TRIALS).num_rows == 0
-    assert "status" in read_table(tmp_path / TRIALS).column_names
+def test_tables_of_no_trials_can_be_read(store: Store) -> None:
+    write_tables(store, [])
+    assert read_table(store, TRIALS).num_rows == 0
+    assert read_table(store, FAILURES).num_rows == 0
+    assert "status" in read_table(store, TRIALS).column_names
 
 
-def test_folder_that_is_no_study_is_named(tmp_path: Path) -> None:
+def test_folder_that_is_no_study_is_named(store: Store) -> None:
     with pytest.raises(RecordsError, match="is not the folder of a study"):
-        read_manifest(tmp_path)
+        read_manifest(store)
     with pytest.raises(RecordsError, match="missing"):
-        read_table(tmp_path / TRIALS)
+        read_table(store, TRIALS)
 
 
-def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
-    write_json(tmp_path / MANIFEST, {"schema_version": SCHEMA_VERSION + 1})
+def test_records_of_another_version_are_refused(store: Store) -> None:
+    write_json(store, MANIFEST, {"schema_version": SCHEMA_VERSION + 1})
     with pytest.raises(RecordsError, match="schema version"):
-        read_manifest(tmp_path)
+        read_manifest(store)
 
 
-def test_manifest_that_is_no_json_is_named(tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text("{")
+def test_manifest_that_is_no_json_is_named(store: Store) -> None:
+    store.write(MANIFEST, b"{")
     with pytest.raises(RecordsError, match="not valid JSON"):
-        read_manifest(tmp_path)
+        read_manifest(store)
+
+
+@pytest.mark.situation(
+    "storage",
+    "a table of the records is damaged",
+    "it is named; the study's command derives it anew from the ledger",
+)
+def test_damaged_table_is_named(store: Store) -> None:
+    store.write(TRIALS, b"PAR1 and no more")
+    with pytest.raises(RecordsError, match=r"trials.parquet cannot be read .*derive it from the ledger"):
+        read_table(store, TRIALS)
