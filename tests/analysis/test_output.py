@@ -190,6 +190,11 @@ def test_a_study_in_a_remote_store_is_read_and_written_there(
     assert open_store(out).read("ablation.md").startswith(b"# Ablation: Do the losses help?")
 
 
+@pytest.mark.situation(
+    "storage",
+    "tables of a study are missing or damaged",
+    "`python -m analysis` names the file; the study's command derives it again from the ledger",
+)
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -46,15 +46,32 @@ def remove_features(folder: Path) -> None:
     (folder / "test" / "test_1.npy").unlink()
 
 
+def damaged(damage: Callable[[Path], None], words: str, what: str) -> Any:
+    then = "nothing starts; the video or its file is named"
+    return pytest.param(damage, words, marks=pytest.mark.situation("input", what, then))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (break_features(np.full((12, 6), np.nan, np.float32)), "train_3"),
-        (break_features(np.zeros((0, 6), np.float32)), "train_3"),
-        (break_features(np.ones((12, 5), np.float32)), "train_3"),
-        (break_features(np.array([{"a": 1}], dtype=object)), "train_3"),
-        (break_split, "train_1"),
-        (remove_features, "test_1"),
+        damaged(
+            break_features(np.full((12, 6), np.nan, np.float32)),
+            "train_3",
+            "a feature file holds NaN",
+        ),
+        damaged(break_features(np.zeros((0, 6), np.float32)), "train_3", "a feature file is empty"),
+        damaged(
+            break_features(np.ones((12, 5), np.float32)),
+            "train_3",
+            "a video's features have another width than the others'",
+        ),
+        damaged(
+            break_features(np.array([{"a": 1}], dtype=object)),
+            "train_3",
+            "a feature file holds pickled objects, which could run code",
+        ),
+        damaged(break_split, "train_1", "a video is in two splits"),
+        damaged(remove_features, "test_1", "the feature file of a video is missing"),
     ],
     ids=["nan", "empty", "width", "pickle", "two splits", "missing"],
 )
@@ -68,6 +85,11 @@ def test_damaged_data_are_refused_and_nothing_is_left(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.situation(
+    "input",
+    "an annotated segment ends before it starts, or starts before its video",
+    "nothing starts; the video and the segment are named",
+)
 @pytest.mark.parametrize("segment", [[-1.0, 3.0], [3.0, 3.0], [4.0, 3.0]])
 def test_impossible_segment_is_refused(
     make_small_plan: MakePlan, tmp_path: Path, segment: list[float]
@@ -77,16 +99,25 @@ def test_impossible_segment_is_refused(
         make_small_plan(data=f"acm:{folder}")
 
 
+@pytest.mark.situation(
+    "input", "the folder of the data does not exist", "nothing starts; the folder is named"
+)
 def test_missing_data_folder_is_named(make_small_plan: MakePlan, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         make_small_plan(data=f"acm:{tmp_path / 'nowhere'}")
 
 
+@pytest.mark.situation("input", "--space is misspelt", "nothing starts; the nearest name is offered")
 def test_unknown_space_names_the_nearest() -> None:
     with pytest.raises(SpecError, match="did you mean fsd_lcs"):
         make_plan(Options(space="fsd_lsc"))
 
 
+@pytest.mark.situation(
+    "environment",
+    "--out cannot be written, or is a file",
+    "nothing starts and nothing is left there; the message asks for another --out",
+)
 def test_unwritable_output_is_refused_and_nothing_is_left(make_small_plan: MakePlan, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match="cannot write"):
         make_small_plan(out=Path("/proc/study/out"))
@@ -97,6 +128,11 @@ def test_unwritable_output_is_refused_and_nothing_is_left(make_small_plan: MakeP
         make_small_plan(out=tmp_path / "file")
 
 
+@pytest.mark.situation(
+    "input",
+    "more seeds are asked for than the phases of a study can share out",
+    "nothing starts; the message names what to lower",
+)
 @pytest.mark.parametrize(
     "options",
     [{"seed": 100_001}, {"seeds": 3_001}, {"seeds": 1_001, "gate": True}],
@@ -116,6 +152,11 @@ def test_what_does_not_change_numbers_may_change(make_small_plan: MakePlan) -> N
     assert not make_small_plan(space={"title": "Spelt right", "resources": resources}).is_new
 
 
+@pytest.mark.situation(
+    "kill",
+    "the driver is killed before it has written its manifest",
+    "the next start finds no study there and begins it",
+)
 def test_leftover_of_a_killed_start_does_not_block_the_next(
     make_small_plan: MakePlan, tmp_path: Path
 ) -> None:
@@ -124,6 +165,11 @@ def test_leftover_of_a_killed_start_does_not_block_the_next(
     assert make_small_plan().is_new
 
 
+@pytest.mark.situation(
+    "input",
+    "an arm or the end of a range is valid by itself, and would fail after hours of pretraining",
+    "nothing starts; the arm or the value is named",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -151,6 +197,9 @@ def test_settings_that_would_fail_after_pretraining_are_refused(
         make_small_plan(space=change)
 
 
+@pytest.mark.situation(
+    "input", "--out is a folder with other files", "nothing starts, and the files stay as they are"
+)
 def test_folder_with_other_files_is_refused(make_small_plan: MakePlan, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("")
@@ -158,6 +207,11 @@ def test_folder_with_other_files_is_refused(make_small_plan: MakePlan, tmp_path:
         make_small_plan()
 
 
+@pytest.mark.situation(
+    "input",
+    "--resume require is given where no study is, or --resume never where one is",
+    "nothing starts; the message says what is there",
+)
 def test_study_is_continued_or_refused_as_asked(make_small_plan: MakePlan) -> None:
     with pytest.raises(LaunchError, match="no study to continue"):
         make_small_plan(resume="require")
@@ -170,6 +224,11 @@ def test_study_is_continued_or_refused_as_asked(make_small_plan: MakePlan) -> No
         make_small_plan(resume="never")
 
 
+@pytest.mark.situation(
+    "input",
+    "a study is continued with another seed, protocol, data seed or setting",
+    "nothing starts; every difference is named",
+)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -193,6 +252,9 @@ def test_output_of_another_study_says_what_differs(
     assert words in str(error.value)
 
 
+@pytest.mark.situation(
+    "input", "the data have changed since the study was begun", "nothing starts; both fingerprints are named"
+)
 def test_output_of_other_data_says_so(make_small_plan: MakePlan, tmp_path: Path) -> None:
     folder = acm_folder(tmp_path / "data")
     first = make_small_plan(data=f"acm:{folder}")
@@ -203,6 +265,11 @@ def test_output_of_other_data_says_so(make_small_plan: MakePlan, tmp_path: Path)
         make_small_plan(data=f"acm:{folder}")
 
 
+@pytest.mark.situation(
+    "storage",
+    "the manifest of a study is damaged",
+    "nothing starts; the file is named, and nothing in the folder is changed",
+)
 def test_damaged_manifest_is_named(make_small_plan: MakePlan, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / MANIFEST).write_text("{")
