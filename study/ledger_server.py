@@ -6,10 +6,13 @@ holds the study, also after a restart of the server, which lets go of all locks.
 
 import datetime
 import hashlib
+import importlib
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from study.ledger_location import (
@@ -48,19 +51,25 @@ def connect(location: LedgerLocation, name: str = "study reader") -> "psycopg.Co
 
     Raises LedgerError without the package, ConnectionCut if there is no connection.
     """
+    driver = _import_psycopg()
     try:
-        import psycopg
+        connection: psycopg.Connection[Any]
+        connection = driver.connect(location.url, application_name=name, **_OPTIONS)
+        return connection
+    except driver.OperationalError as error:
+        raise ConnectionCut(first_line(error)) from error
+    except driver.Error as error:
+        refuse(location, error)
+
+
+def _import_psycopg() -> ModuleType:
+    try:
+        return importlib.import_module("psycopg")
     except ImportError as error:
         raise LedgerError(
-            "a ledger on PostgreSQL needs the package psycopg; install it with "
+            f"a ledger on PostgreSQL needs the package psycopg ({error}); install it with "
             "pip install 'ftcl-study[postgres]'"
         ) from error
-    try:
-        return psycopg.connect(location.url, application_name=name, **_OPTIONS)
-    except psycopg.OperationalError as error:
-        raise ConnectionCut(first_line(error)) from error
-    except psycopg.Error as error:
-        refuse(location, error)
 
 
 def patiently(
@@ -104,8 +113,8 @@ class ServerLock:
         digest = hashlib.sha256(f"study/{study_id}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "big", signed=True)
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        # The server keeps 63 bytes of it.
-        self._name = f"{since} {os.getpid()} {socket.gethostname()}"[:63]
+        # Tells its own connections from those of others; the server keeps 63 bytes.
+        self._name = f"{since} {os.getpid()} {secrets.token_hex(3)} {socket.gethostname()}"[:63]
         self._current = self._lock()
         self._is_taken = False
 
@@ -135,12 +144,11 @@ class ServerLock:
         self._current.close()
 
     def _is_alive(self) -> bool:
-        import psycopg
-
+        driver = _import_psycopg()
         try:
             self._current.execute("SELECT 1")
             self._current.rollback()
-        except psycopg.Error:
+        except driver.Error:
             return False
         return True
 
@@ -153,8 +161,7 @@ class ServerLock:
             ) from busy
 
     def _lock(self) -> "psycopg.Connection[Any]":
-        import psycopg
-
+        driver = _import_psycopg()
         connection = connect(self._location, self._name)
         try:
             if not self._try_lock(connection):
@@ -162,7 +169,7 @@ class ServerLock:
                     f"{self._holder(connection)} runs the study in the ledger {self._location}; wait for it, "
                     "or choose another --out"
                 )
-        except psycopg.OperationalError as error:
+        except driver.OperationalError as error:
             connection.close()
             raise ConnectionCut(first_line(error)) from error
         except BaseException:
@@ -198,7 +205,7 @@ class ServerLock:
     def _holder(self, connection: "psycopg.Connection[Any]") -> str:
         for pid, name, address in self._holders(connection):
             parts = (name or "").split(" ")
-            if len(parts) == 3:
-                return f"process {parts[1]} on {parts[2]}, since {parts[0]},"
+            if len(parts) == 4:
+                return f"process {parts[1]} on {parts[3]}, since {parts[0]},"
             return f"a driver at {address or 'an unknown address'} (session {pid} of the server)"
         return "another process"

@@ -5,9 +5,11 @@ from typing import Any
 import optuna
 import pytest
 
-from study.ledger import FILE_NAME, Ledger
+from study.ledger_location import FILE_NAME
+from study.ledger_storage import LedgerLocation, hold, open_storage
 from study.plan import Plan
 from study.search import Proposals, mean_curve
+from study.store import open_store
 
 CONDITIONAL = {
     "finetune.alignment": {"choice": ["dp", "mean"]},
@@ -21,16 +23,25 @@ def plan(make_small_plan: Callable[..., Plan]) -> Plan:
     return make_small_plan()
 
 
-def open_proposals(plan: Plan, folder: Path, seed: int = 0) -> Proposals:
+def open_proposals(plan: Plan, folder: Path, seed: int = 0, *, ledger: str | None = None) -> Proposals:
     folder.mkdir(exist_ok=True)
+    location = LedgerLocation.parse(ledger, open_store(folder))
+    with hold(location, "a study") as held:
+        storage = open_storage(location, held)
     return Proposals(
-        Ledger(folder).storage,
+        storage,
+        "a study",
         plan.space.search,
         plan.space.active,
         direction="max",
         seed=seed,
         defaults=plan.space.defaults("synthetic"),
     )
+
+
+def load(folder: Path, ledger: str | None = None) -> optuna.Study:
+    storage = open_storage(LedgerLocation.parse(ledger, open_store(folder)))
+    return optuna.load_study(study_name="a study/proposals", storage=storage)
 
 
 def ask_and_tell(proposals: Proposals, count: int) -> list[Any]:
@@ -77,6 +88,58 @@ def test_crash_in_the_middle_of_an_ask_is_made_good(plan: Plan, tmp_path: Path) 
         assert [dict(settings) for settings in proposals.settings.values()] == whole
 
 
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_orderly_end_leaves_nothing_running(plan: Plan, tmp_path: Path, kind: str) -> None:
+    ledger = None if kind == "journal" else f"sqlite:///{tmp_path}/ledgers.db"
+    whole = ask_and_tell(open_proposals(plan, tmp_path / "a"), 6)
+    for asked in range(4):
+        proposals = open_proposals(plan, tmp_path / "b", ledger=ledger)
+        assert proposals.any_open() == (asked > 0)
+        assert all(proposals.is_open(number) for number in range(asked))
+        assert proposals.ask() == asked
+        proposals.close()
+        assert not proposals.any_open()
+        states = [trial.state.name for trial in load(tmp_path / "b", ledger).trials]
+        assert states == ["WAITING"] * (asked + 1)
+    proposals = open_proposals(plan, tmp_path / "b", ledger=ledger)
+    settings = [dict(proposals.settings[number]) for number in range(4)]
+    assert settings[0] == whole[0]
+    assert len({str(values) for values in settings}) == 4
+    for number in range(4):
+        proposals.tell(number, 1.0, {})
+    proposals.close()
+    assert [trial.state.name for trial in load(tmp_path / "b", ledger).trials] == ["COMPLETE"] * 4
+
+
+def test_orderly_ends_change_no_proposal(plan: Plan, tmp_path: Path) -> None:
+    at_once = open_proposals(plan, tmp_path / "a")
+    in_parts = open_proposals(plan, tmp_path / "b")
+    for _ in range(4):
+        in_parts.close()
+        in_parts = open_proposals(plan, tmp_path / "b")
+        assert at_once.settings[at_once.ask()] == in_parts.settings[in_parts.ask()]
+
+
+def test_crash_between_close_and_reopening_is_made_good(plan: Plan, tmp_path: Path) -> None:
+    """The journal may end after any write of an end or an opening."""
+    proposals = open_proposals(plan, tmp_path / "a")
+    asked = [proposals.ask() for _ in range(2)]
+    settings = [dict(proposals.settings[number]) for number in asked]
+    journal = tmp_path / "a" / FILE_NAME
+    before = len(journal.read_bytes().splitlines())
+    proposals.close()
+    open_proposals(plan, tmp_path / "a")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for kept in range(before, len(lines) + 1):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        (folder / FILE_NAME).write_bytes(b"".join(lines[:kept]))
+        reopened = open_proposals(plan, folder)
+        assert [dict(values) for values in reopened.settings.values()] == settings
+        assert all(reopened.is_open(number) for number in asked)
+        assert reopened.ask() == 2
+
+
 def test_conditional_parameter_is_searched_only_where_it_matters(
     make_small_plan: Callable[..., Plan], tmp_path: Path
 ) -> None:
@@ -95,7 +158,7 @@ def test_optuna_sees_complete_pruned_and_failed_apart(plan: Plan, tmp_path: Path
     proposals = open_proposals(plan, tmp_path / "a")
     for value, curve in ((3.0, {1: 2.0, 2: 3.0}), (None, {1: 1.0}), (None, {})):
         proposals.tell(proposals.ask(), value, curve)
-    study = optuna.load_study(study_name="proposals", storage=Ledger(tmp_path / "a").storage)
+    study = load(tmp_path / "a")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL"]
     assert study.trials[0].intermediate_values == {1: 2.0, 2: 3.0}
     assert study.best_value == 3.0

@@ -42,6 +42,11 @@ class Server:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=on"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
 
+    def ensure_started(self) -> None:
+        """Start the server if it does not run."""
+        if not (self._folder / "data/postmaster.pid").exists():
+            self.start()
+
     def stop(self, mode: str = "fast") -> None:
         """Stop the server: "fast" cuts its connections, "immediate" is a crash."""
         self._run("pg_ctl", "-D", "data", "-w", "-m", mode, "stop")
