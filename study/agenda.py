@@ -154,12 +154,12 @@ class Agenda:
             proposal=wanted.proposal,
             pretrain_key=self._key(wanted.parameters, self._last - 1, wanted.seed),
         )
-        if self._entries.has(cell, wanted.parameters):
-            return
+        is_there = self._entries.has(cell, wanted.parameters)
         replaced = self._entries.make_room(cell, wanted.parameters)
         if replaced is not None:
             self._listener.superseded(self._ledger.rows[replaced])
-        self._pending.append((cell, wanted.parameters))
+        if not is_there:
+            self._pending.append((cell, wanted.parameters))
 
     def _first_startable(self) -> Job | None:
         index = 0

@@ -39,27 +39,26 @@ class Entries:
             self._exports[row.cell.pretrain_key or ""] = row.trial
 
     def has(self, cell: Cell, parameters: Mapping[str, Any]) -> bool:
-        """Say whether a trial is there already; a row that was superseded for other settings counts again."""
+        """Say whether a trial is there already, to count or to count again."""
         trial = self._by_content.get((cell, _canonical(parameters)))
         if trial is None:
             return False
         row = self._ledger.rows[trial]
-        if row.superseded is None:
-            return True
-        if row.status not in ("complete", "stopped"):
-            return False
-        self._ledger.supersede(trial, None)
-        self._present[_place(cell)] = trial
-        return True
+        return row.superseded is None or row.status in ("complete", "stopped")
 
     def make_room(self, cell: Cell, parameters: Mapping[str, Any]) -> int | None:
-        """Supersede the row that fills the place of a wanted trial with other settings; return its number."""
-        trial = self._present.get(_place(cell))
-        if trial is None:
-            return None
-        reason = f"other settings are wanted now: {_changes(self._ledger.rows[trial].parameters, parameters)}"
-        self.supersede(trial, reason)
-        return trial
+        """Give a place to a wanted trial; return the trial that had it with other settings, if one did."""
+        content = (cell, _canonical(parameters))
+        place = _place(cell)
+        before = self._present.get(place)
+        wanted = self._by_content.get(content) if self.has(cell, parameters) else None
+        if before is not None and before != wanted:
+            old = self._ledger.rows[before].parameters
+            self.supersede(before, f"other settings are wanted now: {_changes(old, parameters)}")
+        if wanted is not None and wanted != before:
+            self._ledger.supersede(wanted, None)
+            self._present[place] = wanted
+        return before if before != wanted else None
 
     def supersede(self, trial: int, reason: str) -> None:
         """Take a row's place away from it."""

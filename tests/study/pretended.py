@@ -19,8 +19,9 @@ from study.ledger import Ledger
 from study.ledger_journal import repair
 from study.ledger_storage import open_storage
 from study.plan import Plan
+from study.records import MANIFEST, write_json
 
-STUDY_ID = "study"  # a plan that is not launched draws a new one each time
+STUDY_ID = "study"
 
 SPACE: dict[str, Any] = {
     "title": "A study for tests",
@@ -76,6 +77,8 @@ def acm_folder(folder: Path, **broken: Any) -> Path:
 def open_ledger(plan: Plan) -> Ledger:
     assert plan.store.local is not None and plan.ledger.path is not None
     plan.store.local.mkdir(parents=True, exist_ok=True)
+    if not plan.store.exists(MANIFEST):
+        write_json(plan.store, MANIFEST, {**plan.manifest, "id": STUDY_ID})
     repair(plan.ledger.path)
     return Ledger(open_storage(plan.ledger), STUDY_ID)
 
