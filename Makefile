@@ -11,7 +11,7 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check bench-dp pins clean
+.PHONY: help study test test-system check bench-dp pins clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -21,6 +21,9 @@ study: .venv/study ## install, then run the study fsd_lcs and print its ablation
 
 test: .venv/dev ## install, then run all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-system: .venv/dev ## install, then run the tests that need root (PostgreSQL), servers or minutes
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/system $(ARGS)
 
 check: .venv/dev ## install, then check style, types and who imports whom
 	.venv/bin/ruff check .
