@@ -16,7 +16,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from ftcl.training.fit import EpochRecord
 from study.checkpoints import Fenced
-from study.store import Store
+from study.store import StorageError, Store
 
 
 class Curves:
@@ -43,7 +43,7 @@ class Curves:
         with suppress(Exception) if kind else nullcontext():
             if self._writer is not None:
                 self._writer.close()
-                if kind is None or not issubclass(kind, Fenced):
+                if kind is None or not issubclass(kind, Fenced | StorageError):
                     self._upload()
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -69,7 +69,7 @@ class Curves:
             writer.add_scalar(name, value)
 
     def flush(self) -> None:
-        """Make what was written visible, and delete what other attempts wrote; for the newest attempt only."""
+        """Make what was written visible, and delete what other attempts wrote; for the newest attempt."""
         if self._writer is None:
             return
         self._writer.flush()

@@ -48,7 +48,7 @@ class Store:
 
     def place(self, name: str) -> str:
         """Return where a file lies, for messages."""
-        return f"{self.location.partition('?')[0]}/{name}"
+        return f"{self.location.partition('?')[0].rstrip('/')}/{name}"
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
@@ -199,7 +199,7 @@ def open_store(location: str | Path, *, patient: bool = False) -> Store:
         raise
     except (OSError, ValueError, ImportError) as error:
         raise StoreError(f"cannot open {text} ({explain(error)}); correct the address") from error
-    return Store(text.rstrip("/"), filesystem, root, scheme)
+    return Store(text, filesystem, root, scheme)
 
 
 def _local(folder: Path) -> Store:

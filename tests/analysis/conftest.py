@@ -1,100 +1,18 @@
-"""Folders of made-up studies, written by the real records code, to read back."""
-
-import datetime
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study.records import SCHEMA_VERSION, open_store, write_json, write_tables
-from study.rows import Cell, Row
-
-STARTED_AT = datetime.datetime(2024, 1, 1, 12)
-ARMS = ("acmnet", "cont", "+FSD", "+LCS", "FSD+LCS", "shuffled order")
-
-Value = float | str | tuple[str, str]
-Values = Mapping[str, Sequence[Value]]
-WriteStudy = Callable[..., Any]
-
-
-def manifest(**changes: Any) -> dict[str, Any]:
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "space": {
-            "name": "fsd_lcs",
-            "title": "Do the losses help?",
-            "recipe": "ftcl",
-            "data": "watch",
-            "arms": {arm: {} for arm in ARMS},
-            "baseline": "cont",
-            "families": [
-                {"name": "losses", "metric": "score", "arms": ["+FSD", "+LCS", "FSD+LCS"], "against": "cont"}
-            ],
-            "controls": {"arms": ["shuffled order"], "against": ["FSD+LCS"]},
-            "seeds": 8,
-        },
-        "metrics": {"score": "max", "cost": "min"},
-        "headline": "score",
-        "data": {"spec": "watch", "preset": "watch", "fold": 0, "seed": 3, "fingerprint": "abc123"},
-        "protocol": "default",
-        "gate": None,
-        "seeds": {
-            "search": [1, 2],
-            "confirm": [3],
-            "ablation": {"ungated": list(range(100, 108)), "gated": None},
-        },
-        "winner": {"finetune.lambda_fsd": 0.8123456},
-        "versions": {"torch": "2.9.0", "ray": None},
-        "git": {"revision": "f00d", "diff": "- a"},
-    }
-    return content | changes
+from tests.analysis import made_up
 
 
 @pytest.fixture
-def write_study(tmp_path: Path) -> WriteStudy:
-    """Return a writer of OUT: arm -> for each seed a value, a status, a failure, or its kind and it.
+def write_study(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of made-up studies (`made_up.write_study`), which returns their folder."""
 
-    `superseded` are values of trials that no longer count. OUT is a folder, or where `out` says.
-    """
-
-    def write(
-        values: Values,
-        *,
-        context: Values | None = None,
-        superseded: Values | None = None,
-        out: str | None = None,
-        **changes: Any,
-    ) -> Any:
-        content = manifest(**changes)
-        chosen = (content["seeds"] or manifest()["seeds"])["ablation"]
-        seeds = sorted({*chosen["ungated"], *(chosen["gated"] or ())})
-        rows: list[Row] = []
-        parts = (("ablation", values, None), ("context", context, None), ("ablation", superseded, "rerun"))
-        for phase, arms, reason in parts:
-            for arm, column in (arms or {}).items():
-                for seed, value in zip(seeds, column, strict=False):
-                    row = _row(len(rows), Cell(phase, "finetune", seed, arm), value)
-                    rows.append(replace(row, superseded=reason))
-        # A pretraining has a seed but no arm, and must not be taken for one.
-        rows.append(_row(len(rows), Cell("ablation", "pretrain", seeds[0], pretrain_key="k"), 1.0))
-        place = out or tmp_path / "out"
-        store = open_store(place)
-        write_json(store, "manifest.json", content)
-        write_tables(store, rows)
-        return place
+    def write(values: made_up.Values, **changes: Any) -> Path:
+        made_up.write_study(tmp_path / "out", values, **changes)
+        return tmp_path / "out"
 
     return write
-
-
-def _row(trial: int, cell: Cell, value: Value) -> Row:
-    if isinstance(value, tuple):
-        kind, failure = value
-        return Row(trial, cell, {}, "failed", STARTED_AT, failure=failure, failure_kind=kind)  # type: ignore[arg-type]
-    if isinstance(value, str):
-        status = value if value in ("running", "waiting", "stopped") else "failed"
-        failure = value if status == "failed" else None
-        return Row(trial, cell, {}, status, STARTED_AT, failure=failure)  # type: ignore[arg-type]
-    metrics = {"test/score": value, "test/cost": 100 - value}
-    return Row(trial, cell, {}, "complete", STARTED_AT, STARTED_AT, result={"metrics": metrics})

@@ -13,6 +13,7 @@ from analysis import ablation_table, load_study, print_ablation, write_ablation
 from analysis.__main__ import main
 from analysis.conclusion import conclude
 from study.records import RecordsError, open_store
+from tests.analysis import made_up
 
 SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 NOISE = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.2, -0.2]
@@ -181,10 +182,9 @@ def test_a_copied_folder_is_enough(write_study: Any, capsys: pytest.CaptureFixtu
     assert not (copy / "ablation.csv").exists()
 
 
-def test_a_study_in_a_remote_store_is_read_and_written_there(
-    write_study: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = write_study(VALUES, out="memory://analysis/study")
+def test_a_study_in_a_remote_store_is_read_and_written_there(capsys: pytest.CaptureFixture[str]) -> None:
+    out = "memory://analysis/study"
+    made_up.write_study(out, VALUES)
     assert main([out]) == 0
     assert f"written: {out}/ablation.csv, {out}/ablation.md" in capsys.readouterr().out
     assert open_store(out).read("ablation.md").startswith(b"# Ablation: Do the losses help?")
