@@ -64,7 +64,7 @@ class Comparison:
             lines += [Text(f"  {note}") for note in part.notes]
             compared = ", ".join(part.compared)
             if part.differences:
-                lines += [Text(f"  different, of {compared}:", style="red"), _table(part.differences)]
+                lines += [Text(f"  these differ, of {compared}:", style="red"), _table(part.differences)]
             else:
                 lines.append(Text(f"  identical to the bit: {compared}", style="green"))
         return Group(*lines)

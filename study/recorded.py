@@ -110,13 +110,13 @@ class Records:
         """Return the kind of device that a trial ran on; None where it has not said."""
         return recorded.row.get("device")
 
-    def export_of(self, recorded: Recorded) -> str:
-        """Return the name of the file that a pretraining exported, whether or not it is still there."""
+    def export_of(self, recorded: Recorded) -> str | None:
+        """Return the name of the file that a pretraining exported; None where nothing tells."""
         if recorded.row.get("export") is not None:
             return str(recorded.row["export"])
         key = recorded.row["pretrain_key"]
         found = [name for name in self.store.names("pretrained") if name.startswith(f"{key}-")]
-        return f"pretrained/{found[-1] if found else key}"
+        return f"pretrained/{found[-1]}" if found else None
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:

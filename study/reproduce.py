@@ -34,7 +34,7 @@ from study.store import Store, open_store
 from study.surroundings import find_changes
 from study.trial import run_trial
 
-_OWN_FAILURES: Final = ("non_finite", "bad_data", "code_error")  # the others come from outside the trial
+_OWN_FAILURES: Final = ("non_finite", "code_error")  # the others come from outside the trial
 _TELL_NOTHING: Final = ("host_memory", "gpu_memory", "disk_full", "storage")
 
 
@@ -89,7 +89,8 @@ class _Run:
             if self.last is None or epoch <= self.last:
                 self.epochs[epoch] = {name: value for name, value in metrics.items() if "/" in name}
         if news.failure is not None:
-            self.failure, self.kind = news.failure, news.kind
+            # The file of which it may speak goes with the scratch store.
+            self.failure, self.kind = news.failure.partition(", see crashes/")[0], news.kind
         elif news.result is not None:
             self.result = dict(news.result)
         elif self.last is not None and max(news.epochs, default=0) >= self.last:
@@ -162,19 +163,24 @@ class _Again:
     def _export(self, key: str, stage: int, part: Part) -> str:
         """Put what a trial starts from into the scratch store, run again if it is gone; return its name."""
         source = self._records.pretraining(key, self._stages[stage])
-        store, name = self._records.store, self._records.export_of(source)
+        name = self._records.export_of(source)
+        if name is not None and self._copies(name):
+            return name
+        run = self.compare(source)
+        if run.result is None:
+            raise LaunchError(f"what it starts from, {source.title}, fails now: {run.failure}")
+        part.notes.append(f"its pretrained model is gone or damaged, so trial {source.trial} ran again first")
+        return str(run.result["export"])
+
+    def _copies(self, name: str) -> bool:
+        """Copy an export into the scratch store; return False if it is gone or damaged."""
+        store = self._records.store
         try:
             load_export(store, name)
         except DataError:
-            run = self.compare(source)
-            if run.result is None:
-                raise LaunchError(f"what it starts from, {source.title}, fails now: {run.failure}") from None
-            part.notes.append(
-                f"{store.place(name)} is gone or damaged, so trial {source.trial} was run again"
-            )
-            return str(run.result["export"])
+            return False
         self._scratch.write(name, store.read(name))
-        return name
+        return True
 
     def _compare_files(self, part: Part, recorded: Recorded, result: dict[str, Any]) -> None:
         """Compare what a complete trial has left: detections, and weights for the next stage."""
@@ -185,17 +191,23 @@ class _Again:
             before, now = read_table(store, detections), read_table(self._scratch, detections)
             part.compared.append(counted(len(before), "detection"))
             part.differences += compare_tables("detections", before, now)
-        if recorded.row["stage"] not in self._stages[:-1]:
+        if recorded.row["stage"] in self._stages[:-1]:
+            self._compare_weights(part, self._records.export_of(recorded), result["export"])
+
+    def _compare_weights(self, part: Part, recorded: str | None, now: str) -> None:
+        if recorded is None:
+            part.notes.append("its exported weights are gone, so they are not compared")
             return
-        before, now = self._records.export_of(recorded), result["export"]
         part.compared.append("exported weights")
-        if _digest_in(before) == _digest_in(now):
+        if _digest_in(recorded) == _digest_in(now):
             return
         try:
-            part.differences += compare_weights(load_export(store, before), load_export(self._scratch, now))
+            before = load_export(self._records.store, recorded)
         except DataError:
             words = "another digest, and those on record are gone or damaged"
             part.differences.append(Difference("exported weights", words=words))
+        else:
+            part.differences += compare_weights(before, load_export(self._scratch, now))
 
 
 def _last_epoch(recorded: Recorded, part: Part) -> int | None:
@@ -218,13 +230,15 @@ def _last_epoch(recorded: Recorded, part: Part) -> int | None:
 
 
 def _compare_epochs(part: Part, recorded: Recorded, run: _Run) -> None:
-    if recorded.epochs:
-        values = max(len(metrics) for metrics in recorded.epochs.values())
-        part.compared.append(f"{counted(len(recorded.epochs), 'epoch')} × {counted(values, 'value')}")
-    # A failure may come later this time: what is beyond the record cannot be compared.
-    last = max(recorded.epochs, default=0) if recorded.row["status"] == "failed" else None
-    now = {epoch: metrics for epoch, metrics in run.epochs.items() if last is None or epoch <= last}
-    part.differences += compare_epochs(recorded.epochs, now)
+    then, now = recorded.epochs, run.epochs
+    if recorded.row["status"] == "failed" or run.kind is not None:
+        # A failure may come sooner or later than on record, which is told by itself.
+        both = then.keys() & now.keys()
+        then, now = ({epoch: side[epoch] for epoch in sorted(both)} for side in (then, now))
+    if then:
+        values = max(len(metrics) for metrics in then.values())
+        part.compared.append(f"{counted(len(then), 'epoch')} × {counted(values, 'value')}")
+    part.differences += compare_epochs(then, now)
 
 
 def _compare_result(part: Part, recorded: Recorded, result: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What is unlike the run on record when a trial runs again: versions, source, machine, device, threads."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
     yield from _changed("git revision", then["revision"], git_now.get("revision"))
     if git_then.get("diff") != git_now.get("diff"):
         yield "uncommitted changes of the source are others than when the study was begun"
+    yield from _changed("host", recorded.row["host"] or socket.gethostname(), socket.gethostname())
     for name in ("machine", "cpu"):
         yield from _changed(name, manifest["hardware"][name], now["hardware"][name])
     device = choose_device().type

@@ -93,7 +93,7 @@ def test_largest_differences_are_shown_first_and_not_all() -> None:
         "unlike when the record was made:",
         "torch: 1 on record, 2 now",
         "trial 3",
-        "different, of 1 epoch × 40 values:",
+        "these differ, of 1 epoch × 40 values:",
     ]
     assert lines[5] == "failure 1 · · · none on record, [now]"
     assert lines[6] == "loss/39 1 39 39 1"
