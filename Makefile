@@ -11,7 +11,7 @@ ARGS ?=
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-system check bench-dp pins clean
+.PHONY: help study test test-system check chaos bench-dp pins clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -30,6 +30,9 @@ check: .venv/dev ## install, then check style, types and who imports whom
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy ftcl study analysis run_study.py
 	.venv/bin/lint-imports
+
+chaos: .venv/study ## install, then kill a study 50 times and compare it with one that was left alone (20 minutes)
+	@.venv/bin/python -m benchmarks.chaos --kills 50 --seed 0 $(ARGS)
 
 bench-dp: .venv/bench ## install, then time ftcl.dp beside other packages and draw the picture of the docs
 	@.venv/bin/python -m benchmarks.dp --plot docs/images/dp_growth.svg $(ARGS)

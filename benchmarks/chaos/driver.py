@@ -1,0 +1,79 @@
+"""The driver of the study: one command, started as often as it is killed."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.chaos.cluster import ROOT, Cluster, send
+
+_SPACE = Path(__file__).with_name("space.yaml")
+
+
+class Driver:
+    """Runs the study in `out` on the cluster; what it prints goes to `driver-<launch>.log` in `logs`."""
+
+    def __init__(self, cluster: Cluster, out: Path, logs: Path, arguments: Sequence[str] = ()) -> None:
+        self.command = [sys.executable, str(ROOT / "run_study.py"), "--space", str(_SPACE)]
+        self.command += ["--data", "synthetic", "--deterministic", "--address", cluster.address]
+        self.command += ["--out", str(out), *arguments]
+        self.launches = 0
+        self._cluster = cluster
+        self._logs = logs
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Give the command; the one before must have ended."""
+        assert self.exit_code is not None or self._process is None
+        self.launches += 1
+        self._started = time.time()
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=self._cluster.environment("driver"),
+                cwd=self._logs,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> Path:
+        """What the present launch prints."""
+        return self._logs / f"driver-{self.launches:03}.log"
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the command has been given and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def has_written(self, ledger: Path) -> bool:
+        """Whether the present launch has begun to work: to write the ledger."""
+        return self.runs and ledger.exists() and ledger.stat().st_mtime > self._started
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the driver alone."""
+        assert self._process is not None
+        send(self._process.pid, number)
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Return the exit status; None if it goes on for longer than that."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.wait(30)
