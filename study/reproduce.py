@@ -230,11 +230,12 @@ def _last_epoch(recorded: Recorded, part: Part) -> int | None:
 
 
 def _compare_epochs(part: Part, recorded: Recorded, run: _Run) -> None:
-    then, now = recorded.epochs, run.epochs
+    epochs = recorded.epochs.keys() | run.epochs.keys()
     if recorded.row["status"] == "failed" or run.kind is not None:
         # A failure may come sooner or later than on record, which is told by itself.
-        both = then.keys() & now.keys()
-        then, now = ({epoch: side[epoch] for epoch in sorted(both)} for side in (then, now))
+        epochs = recorded.epochs.keys() & run.epochs.keys()
+    then = {epoch: metrics for epoch, metrics in recorded.epochs.items() if epoch in epochs}
+    now = {epoch: metrics for epoch, metrics in run.epochs.items() if epoch in epochs}
     if then:
         values = max(len(metrics) for metrics in then.values())
         part.compared.append(f"{counted(len(then), 'epoch')} × {counted(values, 'value')}")
