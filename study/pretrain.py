@@ -20,7 +20,7 @@ from ftcl.training.checkpoint import read_checkpoint
 from study.checkpoints import digest, serialised
 from study.store import Store
 
-_FIX: Final = "delete what is left of it, and start the study again to have it made anew"
+_FIX: Final = "restore it, or delete its file and give the command again with --retry-failed"
 
 
 def export_key(

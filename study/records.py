@@ -81,6 +81,7 @@ _TRIAL_COLUMNS: Final = {
     "cpu_s": pa.float64(),
     "gpu_s": pa.float64(),
     "checkpoint": pa.string(),
+    "notes": pa.string(),
 }
 _FAILURE_COLUMNS: Final = {
     "trial": pa.int64(),
@@ -203,6 +204,7 @@ def _trial_record(row: Row) -> dict[str, Any]:
         "chosen_epoch": result.get("chosen_epoch"),
         **{name: row.spent(name) for name in ("wall_s", "cpu_s", "gpu_s")},
         "checkpoint": result.get("checkpoint"),
+        "notes": "; ".join(result.get("notes", [])) or None,
         **{f"param/{name}": value for name, value in row.parameters.items()},
         **result.get("metrics", {}),
     }

@@ -37,6 +37,7 @@ ROWS = [
             "metrics": {"validation/mAP@0.5": 12.5},
             "chosen_epoch": 2,
             "checkpoint": "checkpoints/ab12",
+            "notes": ["a was damaged", "b too"],
             "last_lap": {"wall_s": 1.0, "cpu_s": 0.5, "gpu_s": 0.25},
         },
     ),
@@ -85,9 +86,9 @@ def test_trials_table_has_a_row_for_each_trial(store: Store) -> None:
 def test_trials_table_says_what_became_of_the_attempts(store: Store) -> None:
     write_tables(store, ROWS)
     first, second = read_table(store, TRIALS).to_pylist()
-    names = ("attempts", "repeated_epochs", "failure_kind", "superseded", "checkpoint")
-    assert [first[name] for name in names] == [1, 0, None, None, "checkpoints/ab12"]
-    assert [second[name] for name in names] == [3, 1, "gpu_memory", "the recipe has changed", None]
+    names = ("attempts", "repeated_epochs", "failure_kind", "superseded", "checkpoint", "notes")
+    assert [first[name] for name in names] == [1, 0, None, None, "checkpoints/ab12", "a was damaged; b too"]
+    assert [second[name] for name in names] == [3, 1, "gpu_memory", "the recipe has changed", None, None]
 
 
 def test_failures_table_has_a_row_for_each_failure_of_an_attempt(store: Store) -> None:

@@ -329,16 +329,16 @@ def test_error_of_the_code_is_the_trials_failure(
     [
         pytest.param(
             lambda path: path.unlink(),
-            "is gone; delete what is left of it",
+            "is gone; restore it, or delete its file",
             marks=pytest.mark.situation(
                 "storage",
                 "the file of a pretrained model has been deleted",
-                "the trials that start from it fail and name the file; the next launch makes it anew",
+                "the trials that start from it fail as bad data, and name the file",
             ),
         ),
         pytest.param(
             lambda path: path.write_bytes(path.read_bytes()[:-9] + b"123456789"),
-            "is damaged; delete what is left of it",
+            "is damaged; restore it, or delete its file",
             marks=pytest.mark.situation(
                 "storage",
                 "the file of a pretrained model is damaged",
