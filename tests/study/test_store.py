@@ -165,9 +165,9 @@ def test_a_store_that_does_not_answer_is_given_up(answers: str, silent_port: int
 @pytest.mark.usefixtures("keys")
 def test_errors_of_a_remote_store_name_the_file() -> None:
     store = open_store("s3://bucket/study?endpoint_override=127.0.0.1:9&scheme=http")
-    with pytest.raises(StorageError, match="^s3://bucket/study/file: it does not answer"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/study/file: it does not answer"):
         store.read("file")
-    with pytest.raises(StorageError, match="^s3://bucket/study/folder/file: it does not answer"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/study/folder/file: it does not answer"):
         store.write("folder/file", b"x")
 
 
