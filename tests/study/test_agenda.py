@@ -127,6 +127,11 @@ def test_sampler_learns_from_results_whatever_the_concurrency(
     assert told_at_ask[-1] >= 11 - concurrency
 
 
+@situation(
+    "kill",
+    "the ledger ends after any of its lines, as a killed driver or a restored backup leaves it",
+    "the same command ends in the same study: same trials, same settings, same table",
+)
 def test_every_prefix_of_the_journal_ends_in_the_same_study(
     make_small_plan: MakePlan, tmp_path: Path
 ) -> None:
@@ -162,6 +167,11 @@ def test_recipe_of_one_stage_needs_no_pretraining(make_small_plan: MakePlan) -> 
     assert len([row for row in rows if row.cell.phase == "ablation"]) == 4
 
 
+@situation(
+    "input",
+    "a pretraining fails for good",
+    "the trials that start from it fail with its reason; all others go on",
+)
 def test_failed_pretraining_fails_its_dependants_with_the_reason(make_small_plan: MakePlan) -> None:
     plan = make_small_plan()
     agenda, ledger = open_agenda(plan)
@@ -174,6 +184,11 @@ def test_failed_pretraining_fails_its_dependants_with_the_reason(make_small_plan
     assert all("told to fail" in (row.failure or "") for row in failed)
 
 
+@situation(
+    "input",
+    "no proposal of the search runs to its end on every seed",
+    "the study ends without an ablation, and says where the reasons stand",
+)
 def test_search_without_a_complete_proposal_ends_with_words(make_small_plan: MakePlan) -> None:
     plan = make_small_plan()
     agenda, _ = open_agenda(plan)
@@ -183,6 +198,11 @@ def test_search_without_a_complete_proposal_ends_with_words(make_small_plan: Mak
         workers.run(agenda)
 
 
+@situation(
+    "input",
+    "a pretrained model misses the gate",
+    "the next seed takes its place; the table shows the first seeds too",
+)
 def test_seed_that_misses_the_gate_is_replaced_by_the_next(make_small_plan: MakePlan) -> None:
     # The pretended score of a pretrained model is uniform in 0..100.
     plan = make_small_plan(space={"gate": {"metric": "mAP@0.1:0.7", "at_least": 90.0}})
@@ -203,6 +223,11 @@ def test_seed_that_misses_the_gate_is_replaced_by_the_next(make_small_plan: Make
         assert all(score[seed] >= 90 for seed in of_phase)
 
 
+@situation(
+    "input",
+    "no pretrained model passes the gate",
+    "after 3 × the wanted seeds the study ends, and says what to lower",
+)
 def test_gate_that_nobody_passes_ends_with_words(make_small_plan: MakePlan) -> None:
     plan = make_small_plan(space={"gate": {"metric": "mAP@0.1:0.7", "at_least": 101.0}})
     agenda, ledger = open_agenda(plan)
@@ -234,6 +259,11 @@ def test_deterministic_study_does_not_depend_on_timing(
     assert run(seed, concurrency) == run(0, 1)
 
 
+@situation(
+    "kill",
+    "the driver is killed again and again, at any moment",
+    "the same command goes on: no trial is lost, none counts twice",
+)
 @expensive
 @given(crashes=st.lists(st.integers(0, 40), min_size=1, max_size=4), concurrency=st.integers(1, 4))
 def test_crashes_lose_and_repeat_nothing(
@@ -385,6 +415,11 @@ def test_trial_that_ends_while_the_study_stops_has_ended(make_small_plan: MakePl
     assert ledger.rows[job.trial].status == "complete"
 
 
+@situation(
+    "input",
+    "more trials fail than --max-failures allows",
+    "the study stops after the running epochs and says so; the same command continues it",
+)
 def test_more_failures_than_allowed_stop_the_study(make_small_plan: MakePlan) -> None:
     agenda, _ = open_agenda(make_small_plan(max_failures=1))
     for _ in range(2):

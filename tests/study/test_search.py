@@ -70,6 +70,11 @@ def test_interrupted_search_goes_on_as_if_it_had_not_been(plan: Plan, tmp_path: 
     assert ask_and_tell(open_proposals(plan, tmp_path / "b"), 3) == whole
 
 
+@pytest.mark.situation(
+    "kill",
+    "the driver is killed while the sampler makes a proposal",
+    "the next launch completes it as it would have been",
+)
 def test_crash_in_the_middle_of_an_ask_is_made_good(plan: Plan, tmp_path: Path) -> None:
     """The journal may end after any suggestion of a proposal."""
     asked_at_once = open_proposals(plan, tmp_path / "a")
