@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ftcl.data import DataError, VideoDataset, load_dataset
@@ -44,7 +44,7 @@ class Options:
     out: str | None = None
     trials: int | None = None
     seeds: int | None = None
-    ledger: str | None = None
+    ledger: str | None = field(default=None, repr=False)  # may hold a password
     concurrency: int | None = None
     gpus_per_trial: float | None = None
     address: str | None = None

@@ -17,8 +17,9 @@ import run_study
 from analysis.ablation import COLUMNS
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
-from study.records import EPOCHS, TRIALS, write_tables
+from study.records import EPOCHS, FAILURES, TRIALS, write_tables
 from study.spec import Space, load_space
+from study.store import open_store
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,9 +101,11 @@ def test_options_are_those_of_the_code():
 
 
 def test_columns_of_the_records_are_explained(tmp_path: Path):
-    write_tables(tmp_path, [])
+    write_tables(open_store(tmp_path), [])
     explained = set(re.findall(r"`([\w/]+)`", text_of("docs/results.md")))
-    written = {*pq.read_schema(tmp_path / TRIALS).names, *pq.read_schema(tmp_path / EPOCHS).names}
+    written = {
+        name for table in (TRIALS, EPOCHS, FAILURES) for name in pq.read_schema(tmp_path / table).names
+    }
     assert {*written, *COLUMNS} <= explained
 
 

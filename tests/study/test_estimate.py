@@ -1,12 +1,16 @@
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from study import estimate
-from study.estimate import count_trials, estimate_cost
+from study.estimate import count_trials, estimate_cost, estimate_disk
+from study.launch import make_setup
 from study.plan import Plan
+from study.trial import run_trial
+from tests.study.pretended import open_agenda
 
 MakePlan = Callable[..., Plan]
 
@@ -24,13 +28,32 @@ def test_cost_is_what_the_stages_take(make_small_plan: MakePlan) -> None:
     pretrain, finetune = cost.stages
     assert (pretrain.name, finetune.name, finetune.epochs) == ("pretrain", "finetune", 3)
     assert cost.seconds == pytest.approx((6 * pretrain.seconds + 22 * finetune.seconds) / 2)
-    assert cost.gigabytes == pytest.approx((6 * pretrain.bytes + 22 * finetune.bytes) / 1e9)
     assert 0 < finetune.seconds < 30
     console = Console(width=100)
     with console.capture() as capture:
         console.print(cost.render())
     assert "12  search trials, of 6 proposals" in capture.get()
-    assert not plan.out.exists()
+    assert not Path(plan.out).exists()
+
+
+def test_disk_is_what_a_study_leaves(make_small_plan: MakePlan) -> None:
+    """Against the files of real trials: one pretraining and one fine-tuning."""
+    plan = make_small_plan()
+    agenda, ledger = open_agenda(plan)
+    setup = make_setup(plan, [0.0, 0.0])
+    while (job := agenda.next_job()) is not None and len(ledger.rows) <= 12:
+        run_trial(job, setup, agenda.take)
+    disk = estimate_disk(plan, concurrency=1, kept=0)
+    assert plan.store.local is not None
+    left = [path.stat().st_size for path in plan.store.local.rglob("*.pt")]
+    per_trial = sum(left) / sum(row.status == "complete" for row in ledger.rows.values())
+    assert 0.5 < disk.bytes / (28 * (per_trial + 100_000)) < 2
+
+
+def test_trials_that_are_there_cost_nothing_more(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan()
+    whole, half = (estimate_disk(plan, concurrency=2, kept=kept) for kept in (0, 14))
+    assert half.bytes - half.one_round_bytes == pytest.approx((whole.bytes - whole.one_round_bytes) / 2)
 
 
 def test_long_epochs_are_not_run_to_their_end(

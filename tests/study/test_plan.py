@@ -1,5 +1,6 @@
 """Everything that a launch refuses, before anything is started or written."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ftcl.data import DataError
 from study.plan import LaunchError, Options, Plan, make_plan
 from study.records import MANIFEST, RecordsError, write_json
 from study.spec import SpecError
+from study.store import StoreError
 from tests.study.pretended import SPACE, acm_folder
 
 MakePlan = Callable[..., Plan]
@@ -21,7 +23,7 @@ def test_small_data_set_in_the_published_layout_is_accepted(
 ) -> None:
     plan = make_small_plan(data=f"acm:{acm_folder(tmp_path / 'data')}")
     assert plan.data.classes == ("Jump", "Run")
-    assert not plan.out.exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_reference_protocol_trains_on_all_training_videos(make_small_plan: MakePlan, tmp_path: Path) -> None:
@@ -119,13 +121,13 @@ def test_unknown_space_names_the_nearest() -> None:
     "nothing starts and nothing is left there; the message asks for another --out",
 )
 def test_unwritable_output_is_refused_and_nothing_is_left(make_small_plan: MakePlan, tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="cannot write"):
-        make_small_plan(out=Path("/proc/study/out"))
+    with pytest.raises(StoreError, match="cannot write"):
+        make_small_plan(out="/proc/study/out")
     (tmp_path / "file").write_text("")
-    with pytest.raises(LaunchError, match="choose another --out"):
-        make_small_plan(out=tmp_path / "file" / "out")
+    with pytest.raises(StoreError, match="choose another --out"):
+        make_small_plan(out=str(tmp_path / "file" / "out"))
     with pytest.raises(LaunchError, match="is a file"):
-        make_small_plan(out=tmp_path / "file")
+        make_small_plan(out=str(tmp_path / "file"))
 
 
 @pytest.mark.situation(
@@ -146,8 +148,7 @@ def test_more_seeds_than_there_are_are_refused(make_small_plan: MakePlan, option
 
 def test_what_does_not_change_numbers_may_change(make_small_plan: MakePlan) -> None:
     first = make_small_plan()
-    first.out.mkdir()
-    write_json(first.out / MANIFEST, first.manifest)
+    write_json(first.store, MANIFEST, first.manifest)
     resources = {"finetune": {"gpus": 0.5}}
     assert not make_small_plan(space={"title": "Spelt right", "resources": resources}).is_new
 
@@ -216,8 +217,7 @@ def test_study_is_continued_or_refused_as_asked(make_small_plan: MakePlan) -> No
     with pytest.raises(LaunchError, match="no study to continue"):
         make_small_plan(resume="require")
     first = make_small_plan()
-    first.out.mkdir()
-    write_json(first.out / MANIFEST, first.manifest)
+    write_json(first.store, MANIFEST, first.manifest)
     assert make_small_plan().manifest == first.manifest
     assert make_small_plan(resume="require").manifest == first.manifest
     with pytest.raises(LaunchError, match="holds a study already"):
@@ -233,7 +233,7 @@ def test_study_is_continued_or_refused_as_asked(make_small_plan: MakePlan) -> No
     ("change", "words"),
     [
         ({"seed": 1}, "seed: 0 there, 1 now"),
-        ({"seeds": 3}, "seeds: 2 there, 3 now"),
+        ({"ledger": "sqlite:////tmp/other.db"}, "ledger: ledger.journal there, sqlite:////tmp/other.db now"),
         ({"deterministic": True}, "determinism: False there, True now"),
         ({"protocol": "reference"}, "protocol: default there, reference now"),
         ({"data_seed": 4}, "data seed: 0 there, 4 now"),
@@ -245,11 +245,90 @@ def test_output_of_another_study_says_what_differs(
     make_small_plan: MakePlan, change: dict[str, Any], words: str
 ) -> None:
     first = make_small_plan()
-    first.out.mkdir()
-    write_json(first.out / MANIFEST, first.manifest)
+    write_json(first.store, MANIFEST, first.manifest)
     with pytest.raises(LaunchError, match="holds another study") as error:
         make_small_plan(**change)
     assert words in str(error.value)
+
+
+class TestExtending:
+    """What a launch may ask of a study that is there."""
+
+    @pytest.fixture(autouse=True)
+    def begun(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(trials=6, seeds=2)
+        write_json(plan.store, MANIFEST, {**plan.manifest, "finished": True})
+
+    def test_same_again_is_finished(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan()
+        assert plan.finished and plan.extension.lines == ()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [({"trials": 9}, "6 → 9 proposals"), ({"seeds": 5}, "2 → 5 seeds of the ablation")],
+    )
+    def test_more_is_an_extension(self, make_small_plan: MakePlan, options: Any, words: str) -> None:
+        plan = make_small_plan(**options)
+        assert not plan.finished
+        assert words in plan.extension.lines[0]
+        assert plan.manifest["id"] == make_small_plan().manifest["id"]
+
+    @pytest.mark.situation(
+        "input",
+        "a study is continued with fewer proposals or seeds than it has",
+        "nothing starts: results would be left out; the number that it has is named",
+    )
+    @pytest.mark.parametrize("options", [{"trials": 5}, {"seeds": 1}])
+    def test_less_is_refused(self, make_small_plan: MakePlan, options: Any) -> None:
+        with pytest.raises(LaunchError, match="would leave results out"):
+            make_small_plan(**options)
+
+    def test_without_the_flag_a_study_keeps_what_it_was_extended_to(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(trials=9, seeds=4)
+        write_json(plan.store, MANIFEST, plan.manifest)
+        again = make_small_plan()
+        assert (again.space.search.trials, again.space.ablation.seeds) == (9, 4)
+
+    def test_arms_may_come_change_and_go(self, make_small_plan: MakePlan) -> None:
+        arms = {"cont": {"finetune.lambda_fsd": 0.1}, "FSD+LCS": {}, "new": {"finetune.lambda_lcs": 0.0}}
+        plan = make_small_plan(space={"ablation": {**SPACE["ablation"], "arms": arms}})
+        text = "\n".join(plan.extension.lines)
+        assert "arm new is new" in text
+        assert "arm cont has other settings" in text
+        assert "arm acmnet is no longer asked for" in text
+
+    def test_other_comparisons_need_no_trials(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(space={"ablation": {**SPACE["ablation"], "families": []}})
+        assert plan.finished
+        assert plan.extension.lines == ("the comparisons are others; the table is made anew",)
+        assert plan.manifest["space"]["families"] == []
+
+    def test_failed_trials_are_run_again_only_on_request(self, make_small_plan: MakePlan) -> None:
+        assert not make_small_plan(retry_failed=True).finished
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("45m", 2700.0), ("1.5h", 5400.0)])
+def test_time_budget_is_read(make_small_plan: MakePlan, text: str, seconds: float) -> None:
+    assert make_small_plan(time_budget=text).time_budget_s == seconds
+
+
+@pytest.mark.situation(
+    "input", "--time-budget is no time", "nothing starts; the message shows how to write one"
+)
+@pytest.mark.parametrize("text", ["8", "0h", "h", "-3m", "1h30m"])
+def test_wrong_time_budget_is_refused(make_small_plan: MakePlan, text: str) -> None:
+    with pytest.raises(LaunchError, match="90s, 45m or 8h"):
+        make_small_plan(time_budget=text)
+
+
+def test_password_of_a_ledger_is_not_in_the_records(
+    make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://me:secret@db.example.org/studies"
+    monkeypatch.setattr("sys.argv", ["run_study.py", "--ledger", url])
+    plan = make_small_plan(ledger=url)
+    assert "secret" not in json.dumps(plan.manifest) + repr(plan)
+    assert plan.manifest["ledger"] == "postgresql://me@db.example.org/studies"
 
 
 @pytest.mark.situation(
@@ -258,8 +337,7 @@ def test_output_of_another_study_says_what_differs(
 def test_output_of_other_data_says_so(make_small_plan: MakePlan, tmp_path: Path) -> None:
     folder = acm_folder(tmp_path / "data")
     first = make_small_plan(data=f"acm:{folder}")
-    first.out.mkdir()
-    write_json(first.out / MANIFEST, first.manifest)
+    write_json(first.store, MANIFEST, first.manifest)
     np.save(folder / "train" / "train_0.npy", np.full((12, 6), 2.0, np.float32))
     with pytest.raises(LaunchError, match="content of the data"):
         make_small_plan(data=f"acm:{folder}")
