@@ -1,6 +1,7 @@
 """Everything that a launch refuses, before anything is started or written."""
 
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -324,10 +325,11 @@ def test_wrong_time_budget_is_refused(make_small_plan: MakePlan, text: str) -> N
 def test_password_of_a_ledger_is_not_in_the_records(
     make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = "postgresql://me:secret@db.example.org/studies"
+    password = secrets.token_hex(8)
+    url = f"postgresql://me:{password}@db.example.org/studies"
     monkeypatch.setattr("sys.argv", ["run_study.py", "--ledger", url])
     plan = make_small_plan(ledger=url)
-    assert "secret" not in json.dumps(plan.manifest) + repr(plan)
+    assert password not in json.dumps(plan.manifest) + repr(plan)
     assert plan.manifest["ledger"] == "postgresql://me@db.example.org/studies"
 
 
