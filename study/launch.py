@@ -228,7 +228,11 @@ def _begin(plan: Plan, gpus: float) -> None:
     """Write down what is run, before the first trial."""
     launch = new_launch(plan.extension.lines, _num_threads(plan))
     hardware = {**plan.manifest["hardware"], "gpus": gpus} if plan.is_new else plan.manifest["hardware"]
+    if plan.store.exists(MANIFEST) == plan.is_new:
+        raise LaunchError(f"another process has just changed {plan.out}; give the command again")
     _update_manifest(plan, {"hardware": hardware, "launches": [*plan.manifest["launches"], launch]})
+    if read_manifest(plan.store)["id"] != plan.study_id:
+        raise LaunchError(f"another process has begun a study in {plan.out} too; choose another --out")
     ground_truth = GroundTruth.from_videos(plan.data.ground_truth("test"), plan.data.classes)
     plan.store.write(GROUND_TRUTH, encode_ground_truth(ground_truth, "test"))
 
