@@ -31,6 +31,7 @@ from tests.study.small_study import (
     run_small_study,
 )
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # all use one study, which takes seconds to run
 situation = pytest.mark.situation
 Alter = Callable[..., Path]
 
