@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import ray
+from ray._private import worker as ray_worker
 
 from study.plan import LaunchError
 from study.spec import Resources
@@ -72,6 +73,7 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
     try:
         if address is None:
             ray.init(
+                address="local",  # a new one, even if another one runs on this machine
                 num_cpus=max(1, int(local_cpus)),
                 include_dashboard=False,
                 log_to_driver=False,
@@ -83,6 +85,8 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
     except (OSError, RuntimeError, ValueError) as error:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot reach {where}: {error}") from error
+    # Ray prints pages about a death; the study says in a line what it means.
+    ray_worker._worker_logs_enabled = False
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         total = ray.cluster_resources()

@@ -1,52 +1,115 @@
 """Ray Tune as the executor of an agenda.
 
-The agenda decides and the ledger remembers; Tune places trials on the cluster, restarts them when a worker
-dies, and carries their news. Its own snapshots are never used: every launch is a fresh Tuner over the ledger.
+The agenda decides and the ledger remembers; Tune places attempts of trials on the cluster and carries their
+news. Its own snapshots are never used: every launch is a fresh Tuner over the ledger.
 """
 
 import dataclasses
 import logging
 import shutil
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+import ray
 from ray import tune
-from ray.tune import FailureConfig, RunConfig, Stopper, TuneConfig
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune import Callback, FailureConfig, RunConfig, Stopper, TuneConfig
+from ray.tune.execution import tune_controller
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from study.agenda import Agenda
 from study.job import Job, News, Setup
 from study.phases import StudyError
 from study.spec import Resources
-from study.trial import run_trial
+from study.stopping import Stops
+from study.store import open_store
+from study.trial import Report, run_trial
+from study.tune.execution import BEGUN, NEWS, Execution, StopNow
+from study.tune.placement import request
 
-_NEWS = "news"
-_WORKER_DEATHS_ALLOWED = 3
+_CRASHES_ALLOWED: Final = 3
+_SCRATCH: Final = ".tune"
+
+# Ray's memory monitor ends a worker with an error that Tune does not expect: it would give up all trials.
+_DEATHS: Final = (RayActorError, OutOfMemoryError)
+actor_manager.RayActorError = _DEATHS  # type: ignore[assignment, attr-defined]
+tune_controller.RayActorError = _DEATHS  # type: ignore[assignment, attr-defined]
+
+
+class RunTrial(Protocol):
+    """What a worker does (study.trial.run_trial)."""
+
+    def __call__(self, job: Job, setup: Setup, report: Report, *, node: str | None) -> None: ...
 
 
 def run_agenda(
-    agenda: Agenda, setup: Setup, resources: Mapping[str, Resources], stages: list[str], concurrency: int
+    agenda: Agenda,
+    setup: Setup,
+    resources: Mapping[str, Resources],
+    stages: list[str],
+    concurrency: int,
+    *,
+    stops: Stops,
+    run: RunTrial = run_trial,
 ) -> None:
-    """Run the trials of an agenda until it is done or the user interrupts.
+    """Run the trials of an agenda until it is done or stopped.
 
-    `resources` says what a trial of each stage holds; at most `concurrency` trials run at once.
+    `resources` says what a trial of each stage holds; at most `concurrency` trials run at once. Attempts that
+    are given up stay open in the agenda, whose `close` puts them on record. Raises StudyError if the study
+    cannot go on, and what the agenda raises, such as the OSError of a full disk.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the study reports failures itself
-    # In the study's folder, where the next launch clears what a killed one has left.
-    folder = setup.out / ".tune"
+    crashes = 0
+    while True:
+        execution = Execution(agenda, stops, concurrency, setup.max_seconds)
+        try:
+            with _scratch(setup) as folder, suppress(StopNow):
+                _run_tune(execution, _trainable(run, setup), resources, stages, folder)
+        except Exception as error:
+            crashes = 1 if execution.has_begun else crashes + 1
+            reason = f"Ray Tune gave up: {str(error).strip().splitlines()[-1]}"
+            if crashes >= _CRASHES_ALLOWED or not ray.is_initialized():
+                raise StudyError(reason) from error
+            execution.bury_all(reason)
+        else:
+            if execution.error is not None:
+                raise execution.error
+            return
+
+
+@contextmanager
+def _scratch(setup: Setup) -> Iterator[Path]:
+    """Yield a folder for what Tune wants to keep; in a local study's own, the next launch clears it."""
+    local = open_store(setup.out).local
+    folder = Path(tempfile.mkdtemp(prefix="study-tune-")) if local is None else local / _SCRATCH
     shutil.rmtree(folder, ignore_errors=True)
-    executor = _Executor(agenda, concurrency)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
+
+def _run_tune(
+    execution: Execution,
+    trainable: Callable[[dict[str, Any]], None],
+    resources: Mapping[str, Resources],
+    stages: list[str],
+    folder: Path,
+) -> None:
     def resources_of(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-        held = resources[stages[config["job"]["stage"]]]
-        return tune.PlacementGroupFactory([{"CPU": held.cpus, "GPU": held.gpus}])
+        job = config["job"]
+        return request(resources[stages[job["stage"]]], job["avoid"])
 
-    tuner = tune.Tuner(
-        tune.with_resources(_trainable, resources_of),
-        param_space={"setup": dataclasses.asdict(setup)},
+    tune.Tuner(
+        tune.with_resources(trainable, resources_of),
         tune_config=TuneConfig(
-            search_alg=_AgendaSearcher(executor),
+            search_alg=_AgendaSearcher(execution),
             num_samples=-1,
             # Our own searcher holds trials back, so Tune needs no limit; a worker serves trial after trial.
             reuse_actors=True,
@@ -54,84 +117,47 @@ def run_agenda(
         run_config=RunConfig(
             storage_path=str(folder),
             name="trials",
-            stop=_AgendaStopper(executor),
-            # Tune itself retries a trial only if its worker dies at the right moment; the agenda always does.
+            stop=_AgendaStopper(execution),
+            callbacks=[_AgendaCallback(execution)],
+            # Another attempt is a decision of the agenda.
             failure_config=FailureConfig(max_failures=0),
             verbose=0,
         ),
-    )
-    try:
-        tuner.fit()
-        if executor.error is not None:
-            raise executor.error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    ).fit()
 
 
-def _trainable(config: dict[str, Any]) -> None:
-    def report(news: News) -> None:
-        tune.report({_NEWS: dataclasses.asdict(news)})
+def _trainable(run: RunTrial, setup: Setup) -> Callable[[dict[str, Any]], None]:
+    def trainable(config: dict[str, Any]) -> None:
+        def report(news: News) -> None:
+            tune.report({NEWS: dataclasses.asdict(news)})
 
-    setup = Setup(**config["setup"])
-    run_trial(Job(**config["job"]), setup, report)
+        node = ray.get_runtime_context().get_node_id()
+        tune.report({BEGUN: {"host": socket.gethostname(), "node": node}})
+        run(Job(**config["job"]), setup, report, node=node)
 
-
-class _Executor:
-    """The agenda as Tune's hooks see it; Tune copies its hooks, but there is one agenda."""
-
-    def __init__(self, agenda: Agenda, concurrency: int) -> None:
-        self.agenda = agenda
-        self.concurrency = concurrency
-        self.running: dict[str, int] = {}  # Tune's id -> trial of the ledger
-        self.deaths: Counter[int] = Counter()  # of the workers of a trial
-        self.error: StudyError | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Executor":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Tune pickles its hooks into snapshots that nobody reads.
-        return (object, ())
+    return trainable
 
 
 class _AgendaSearcher(Searcher):
-    """Hands Tune the agenda's next trial, and the agenda the trials that ended without a word."""
+    """Hands Tune the agenda's next attempt."""
 
-    def __init__(self, executor: _Executor) -> None:
+    def __init__(self, execution: Execution) -> None:
         super().__init__()
-        self._executor = executor
+        self._execution = execution
 
     def suggest(self, trial_id: str) -> Any:
-        executor = self._executor
-        if len(executor.running) >= executor.concurrency:
-            return None
-        try:
-            job = executor.agenda.next_job()
-        except StudyError as error:
-            executor.error = error
-            return Searcher.FINISHED
-        if job is None:
-            if not executor.running and not executor.agenda.done:
-                # Waiting would never end: nothing runs that could make room for what is pending.
-                executor.error = StudyError("nothing runs and nothing can start: a bug, please report it")
-                return Searcher.FINISHED
-            return Searcher.FINISHED if executor.agenda.done else None
-        executor.running[trial_id] = job.trial
-        return {"job": dataclasses.asdict(job)}
+        with self._execution.guard():
+            job = self._execution.next_job(trial_id)
+            if job is not None:
+                return {"job": dataclasses.asdict(job)}
+        return None if self._execution.hands_out else Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        trial = self._executor.running.pop(trial_id, None)
-        if trial is None or not error:
-            return
-        deaths = self._executor.deaths
-        deaths[trial] += 1
-        if deaths[trial] <= _WORKER_DEATHS_ALLOWED:
-            self._executor.agenda.put_back(trial)
-        else:
-            failure = f"its worker process died, or could not start, {deaths[trial]} times"
-            self._executor.agenda.end(trial, "failed", failure=failure)
+        if not error:  # else the callback is told, with the reason
+            with self._execution.guard():
+                self._execution.ended(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing: the ledger is the state."""
@@ -143,13 +169,30 @@ class _AgendaSearcher(Searcher):
 class _AgendaStopper(Stopper):
     """Carries every result to the agenda, which may stop the trial."""
 
-    def __init__(self, executor: _Executor) -> None:
-        self._executor = executor
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        if _NEWS not in result or result.get("done"):
+        if result.get("done"):
             return False
-        return self._executor.agenda.take(News(**result[_NEWS]))
+        with self._execution.guard():
+            return self._execution.take(trial_id, result)
+        return True
 
     def stop_all(self) -> bool:
-        return False
+        return self._execution.has_stopped
+
+
+class _AgendaCallback(Callback):
+    """Tells the agenda of deaths, and turns with Tune's loop."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        with self._execution.guard():
+            self._execution.turn(trials)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        with self._execution.guard():
+            self._execution.failed(trial)

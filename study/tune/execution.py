@@ -1,0 +1,203 @@
+"""The agenda as Ray Tune sees it: hands out attempts, hears of them, and finds out why they died."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray import cloudpickle
+from ray.tune.experiment import Trial
+
+from study.agenda import Agenda
+from study.job import Job, News
+from study.phases import StudyError
+from study.stopping import Stops
+from study.tune.deaths import Facts, explain
+from study.tune.placement import live_nodes
+
+BEGUN: Final = "begun"  # first report of an attempt: where it runs
+NEWS: Final = "news"
+
+# A worker ends itself at its limit; if it could not, because its process or its host hangs, it is killed.
+_OVERDUE_S: Final = 30.0
+_FALSE_STARTS_ALLOWED: Final = 3
+
+
+class StopNow(BaseException):
+    """Gets out of Tune's loop, which would wait for the workers that are still starting."""
+
+
+@dataclass
+class _Attempt:
+    """A hand-out of a trial to a worker, which may still have to start."""
+
+    job: Job
+    limit_s: float | None
+    tune_trial: Trial | None = None
+    host: str | None = None
+    node: str | None = None
+    began_s: float | None = None
+    has_ended: bool = False  # as the agenda knows
+    is_killed: bool = False
+
+    @property
+    def ran_s(self) -> float | None:
+        return None if self.began_s is None else time.monotonic() - self.began_s
+
+
+class Execution:
+    """One run of Tune over an agenda. Tune copies and pickles its hooks, but there is one of these.
+
+    An error in a hook ends Tune at once and is kept: Tune would only pass on its text.
+    """
+
+    def __init__(
+        self, agenda: Agenda, stops: Stops, concurrency: int, limits_s: Sequence[float | None]
+    ) -> None:
+        self.error: Exception | None = None
+        self.has_begun = False  # whether any worker has
+        self._agenda = agenda
+        self._stops = stops
+        self._concurrency = concurrency
+        self._limits_s = limits_s
+        self._attempts: dict[str, _Attempt] = {}  # by Tune's id
+        self._false_starts = 0  # workers in a row that died before they began
+        self._known = 0  # how many of Tune's trials have been seen
+        self._is_over = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Execution":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (object, ())  # for snapshots that nobody reads
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Keep an error for the caller of Tune; after a StudyError, what runs may still end."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            if not isinstance(error, StudyError):
+                self._stop_now()
+
+    @property
+    def hands_out(self) -> bool:
+        """Whether there is, or may later be, another attempt to start."""
+        agenda = self._agenda
+        return not (self._is_over or self.error or agenda.done or agenda.stopping is not None)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether only attempts are left that have not begun, and are not to."""
+        stops = self.error is not None or self._agenda.stopping is not None
+        return stops and all(attempt.began_s is None for attempt in self._attempts.values())
+
+    def next_job(self, tune_id: str) -> Job | None:
+        """Return the next attempt to start, if there is one and a slot for it."""
+        if not self.hands_out or len(self._attempts) >= self._concurrency:
+            return None
+        job = self._agenda.next_job()
+        if job is not None:
+            limit_s = self._limits_s[job.stage] if self._limits_s else None
+            self._attempts[tune_id] = _Attempt(job, limit_s)
+        elif not self._attempts and self.hands_out:
+            # Waiting would never end: nothing runs that could make room for what is pending.
+            raise StudyError("nothing runs and nothing can start: a bug, please report it")
+        return job
+
+    def take(self, tune_id: str, result: Mapping[str, Any]) -> bool:
+        """Hear what an attempt reports; return True if it is to stop."""
+        attempt = self._attempts.get(tune_id)
+        if attempt is None:
+            return True
+        if BEGUN in result:
+            attempt.began_s = time.monotonic()
+            attempt.host, attempt.node = result[BEGUN]["host"], result[BEGUN]["node"]
+            self._false_starts, self.has_begun = 0, True
+            stops = self._agenda.stopping is not None
+        else:
+            news = News(**result[NEWS])
+            stops = self._agenda.take(news)
+            attempt.has_ended |= news.result is not None or news.failure is not None
+        attempt.has_ended |= stops
+        return stops
+
+    def ended(self, tune_id: str) -> None:
+        """Note that the function of an attempt has returned, or that it was stopped."""
+        attempt = self._attempts.pop(tune_id, None)
+        if attempt is not None and not attempt.has_ended and not self._is_over:
+            self._died(attempt, "worker_killed", "its worker gave up without a word")
+
+    def failed(self, tune_trial: Trial) -> None:
+        """Find out why an attempt died, and tell the agenda."""
+        attempt = self._attempts.pop(tune_trial.trial_id, None)
+        if attempt is None or self._is_over:
+            return
+        node_alive = attempt.node is None or attempt.node in {node["NodeID"] for node in live_nodes()}
+        facts = Facts(attempt.host, node_alive, attempt.ran_s, attempt.limit_s)
+        death = explain(_error_of(tune_trial), facts)
+        self._died(attempt, death.kind, death.message)
+        if attempt.began_s is None and death.kind == "worker_killed":
+            self._false_starts += 1
+            if self._false_starts >= _FALSE_STARTS_ALLOWED:
+                raise StudyError(f"{self._false_starts} workers in a row could not start: {death.message}")
+
+    def bury_all(self, message: str) -> None:
+        """Tell the agenda that all attempts have died, because Tune has."""
+        for attempt in self._attempts.values():
+            self._died(attempt, "worker_killed", message)
+        self._attempts.clear()
+
+    def turn(self, tune_trials: Sequence[Trial]) -> None:
+        """Do what has to be done in every turn of Tune's loop, about ten times a second."""
+        if self._stops.poll():
+            self._stop_now()
+        if self._is_over:
+            raise StopNow
+        for tune_trial in tune_trials[self._known :]:
+            if tune_trial.trial_id in self._attempts:
+                self._attempts[tune_trial.trial_id].tune_trial = tune_trial
+        self._known = len(tune_trials)
+        for attempt in list(self._attempts.values()):
+            self._look_after(attempt)
+
+    def _look_after(self, attempt: _Attempt) -> None:
+        tune_trial = attempt.tune_trial
+        if tune_trial is None:
+            return
+        if tune_trial.status == Trial.ERROR:  # without a word: Tune could not reuse a worker for it
+            self.failed(tune_trial)
+            return
+        ran_s, limit_s = attempt.ran_s, attempt.limit_s
+        overdue = ran_s is not None and limit_s is not None and ran_s > limit_s + _OVERDUE_S
+        if overdue and not attempt.is_killed:
+            attempt.is_killed = True
+            _kill(tune_trial)
+
+    def _stop_now(self) -> None:
+        """Kill what runs; workers that are still starting end with the connection to Ray."""
+        self._is_over = True
+        for attempt in self._attempts.values():
+            if attempt.tune_trial is not None:
+                _kill(attempt.tune_trial)
+
+    def _died(self, attempt: _Attempt, kind: Any, message: str) -> None:
+        job = attempt.job
+        self._agenda.died(job.trial, job.attempt, kind, message, attempt.host, attempt.node)
+
+
+def _kill(tune_trial: Trial) -> None:
+    actor = tune_trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+
+
+def _error_of(tune_trial: Trial) -> BaseException | str:
+    if tune_trial.pickled_error_file is not None:
+        error: BaseException = cloudpickle.loads(Path(tune_trial.pickled_error_file).read_bytes())
+        return error
+    return Path(tune_trial.error_file).read_text(encoding="utf-8")
