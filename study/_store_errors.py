@@ -9,7 +9,10 @@ class StoreError(ValueError):
 
 
 class StorageError(OSError):
-    """A remote store did not do what it was asked, after all attempts."""
+    """A remote store did not do what it was asked, after all attempts: (EIO, what is wrong, which file)."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 _MAX_LENGTH: Final = 240

@@ -168,7 +168,7 @@ class Store:
         except FileNotFoundError:
             raise
         except Exception as error:  # a driver's own, of any class
-            raise StorageError(f"{self.place(name)}: {explain(error)}") from error
+            raise StorageError(errno.EIO, explain(error), self.place(name)) from error
 
 
 def open_store(location: str | Path, *, patient: bool = False) -> Store:

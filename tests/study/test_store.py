@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import secrets
 import shutil
 import socket
@@ -167,8 +168,10 @@ def test_errors_of_a_remote_store_name_the_file() -> None:
     store = open_store("s3://bucket/study?endpoint_override=127.0.0.1:9&scheme=http")
     with pytest.raises(StorageError, match=r"^s3://bucket/study/file: it does not answer"):
         store.read("file")
-    with pytest.raises(StorageError, match=r"^s3://bucket/study/folder/file: it does not answer"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/study/folder/file: it does not answer") as caught:
         store.write("folder/file", b"x")
+    assert caught.value.filename == "s3://bucket/study/folder/file"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 @pytest.mark.usefixtures("keys")

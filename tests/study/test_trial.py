@@ -396,7 +396,7 @@ def test_a_spoilt_feature_file_is_bad_data(tmp_path: Path, spoil: Any, words: st
         (OSError(12, "Cannot allocate memory"), "host_memory", "Cannot allocate memory"),
         (OSError(28, "No space left on device", "/out/file"), "disk_full", "/out/file: No space left"),
         (OSError(122, "/out/file: quota exceeded: 2 MB are needed"), "disk_full", "2 MB are needed"),
-        (StorageError("s3://bucket/file: it does not answer"), "storage", "it does not answer"),
+        (StorageError(5, "it does not answer", "s3://bucket/file"), "storage", "it does not answer"),
         (OSError(5, "Input/output error"), "code_error", "Input/output error"),
         (ValueError("wrong"), "code_error", "ValueError: wrong (test_trial.py:"),
     ],
@@ -433,7 +433,7 @@ def test_a_store_that_stops_answering_is_storage(
     setup: Setup, finetune: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Store, name: str, content: object) -> None:
-        raise StorageError(f"{self.place(name)}: it does not answer")
+        raise StorageError(5, "it does not answer", self.place(name))
 
     news: list[News] = []
 
