@@ -79,7 +79,7 @@ def test_learning_needs_no_study_tools():
 def test_analysis_reads_only_records():
     for name, path in files("analysis").items():
         below = {m for m in imported_modules(path) if m.partition(".")[0] in ("study", "ftcl")}
-        assert below <= {"study.records", "ftcl.files"}, name
+        assert below <= {"study.records"}, name
 
 
 @pytest.mark.parametrize("module", ["ftcl", "ftcl.recipes", "ftcl.data"])
