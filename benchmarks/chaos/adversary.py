@@ -4,7 +4,7 @@ import datetime
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.chaos.strikes import KILLS, OTHERS, STRIKES, World
@@ -35,7 +35,7 @@ class Struck:
     at: str  # UTC, ISO 8601
     target: str
     held: Held  # by the ledger, just before
-    seconds: float  # until the study was started again
+    seconds: float | None = None  # until the next epoch was on record; None: the next strike came before
 
 
 class ChaosError(Exception):
@@ -81,21 +81,27 @@ def disturb(
     world.driver.start()
     for planned in plan:
         while True:
-            held = tender.look()
+            held = tender.look(log)
             if world.driver.exit_code == 0:
                 world.problems.append(f"the study ended before {len(plan) - len(log)} of the strikes")
                 return
             if held.epochs >= planned.at * epochs and held.running:
                 time.sleep(planned.delay_s)
-                started_s = time.monotonic()
                 at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                started_s = time.monotonic()
                 target = STRIKES[planned.kind](world, random.Random(planned.seed))
                 if target is not None:
                     break
-        log.append(Struck(len(log) + 1, planned.kind, at, target, held, time.monotonic() - started_s))
+        log.append(Struck(len(log) + 1, planned.kind, at, target, held))
+        tender.has_struck(started_s)
         say(f"{at[11:19]} {len(log):3}/{len(plan)} {planned.kind:<12} {target}  [{held}]")
     while world.driver.exit_code != 0:
-        tender.look()
+        tender.look(log)
+    if plan:
+        # Once more, on a finished study: it has nothing to do, and must leave everything as it is.
+        world.driver.start()
+        if (code := world.driver.wait(_STUCK_S)) != 0:
+            world.problems.append(f"the command on the finished study ended with {code}")
 
 
 class _Tender:
@@ -108,14 +114,22 @@ class _Tender:
         self._last: Held | None = None
         self._changed_s = time.monotonic()
         self._restarts = 0
+        self._struck: tuple[float, int] | None = None  # when, and the epochs on record thereafter
 
-    def look(self) -> Held:
-        """Return what the ledger holds, after a short wait."""
+    def has_struck(self, started_s: float) -> None:
+        """Take note of a strike, to find out when the study is at work again."""
+        self._struck = started_s, read_held(self._world.out).epochs
+
+    def look(self, log: list[Struck]) -> Held:
+        """Return what the ledger holds, after a short wait; complete the last entry of the log."""
         world = self._world
         time.sleep(0.25)
         held, now_s = read_held(world.out), time.monotonic()
         if held != self._last:
             self._last, self._changed_s = held, now_s
+        if self._struck is not None and held.epochs > self._struck[1]:
+            log[-1] = replace(log[-1], seconds=now_s - self._struck[0])
+            self._struck = None
         if now_s > self._deadline_s:
             raise ChaosError(f"out of time, with {held}")
         if now_s - self._changed_s > _STUCK_S:

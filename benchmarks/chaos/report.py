@@ -52,12 +52,14 @@ class Report:
 
     def show(self, console: Console) -> None:
         """Print what was done and what held."""
-        by_kind: dict[str, list[float]] = defaultdict(list)
+        by_kind: dict[str, list[float | None]] = defaultdict(list)
         for strike in self.strikes:
             by_kind[strike.kind].append(strike.seconds)
-        table = Table("strike", "times", "mean until the study ran again", box=None, header_style="bold")
-        for kind, seconds in by_kind.items():
-            table.add_row(kind, str(len(seconds)), f"{sum(seconds) / len(seconds):.1f} s")
+        table = Table("strike", "times", "until the next epoch was on record", box=None, header_style="bold")
+        for kind, times in sorted(by_kind.items()):
+            seconds = [time for time in times if time is not None]
+            shown = f"{min(seconds):.1f} to {max(seconds):.1f} s" if seconds else "-"
+            table.add_row(kind, str(len(times)), shown)
         console.print(table)
         for words in self.left_out:
             console.print(f"left out: {words}")

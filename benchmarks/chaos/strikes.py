@@ -16,7 +16,7 @@ from benchmarks.chaos.driver import Driver
 from benchmarks.chaos.watch import LEDGER, newest_running_checkpoint, read_held
 
 _STOP_TIMEOUT_S: Final = 90.0  # for a driver that was asked to stop
-_TORN_LINES: Final = 4
+_TORN_LINES: Final = 8
 
 
 @dataclass
