@@ -84,7 +84,7 @@ class Records:
     def settings_of(self, recorded: Recorded) -> dict[str, Any]:
         """Return a trial's settings. Raises RecordsError if its recipe has them no more."""
         known = parameters(self.recipe)
-        settings = _settings(recorded.row)
+        settings: dict[str, Any] = json.loads(recorded.row["settings"])
         try:
             return {name: parse_value(known[name], value) for name, value in settings.items()}
         except KeyError as error:
@@ -103,20 +103,8 @@ class Records:
 
     def num_threads_of(self, recorded: Recorded) -> int:
         """Return on how many threads a trial ran, at its end."""
-        own = recorded.row.get("num_threads")
+        own = recorded.row["num_threads"]  # of a trial with a result
         return int(self.launches_of(recorded)[-1]["num_threads"] if own is None else own)
-
-    def device_of(self, recorded: Recorded) -> str | None:
-        """Return the kind of device that a trial ran on; None where it has not said."""
-        return recorded.row.get("device")
-
-    def export_of(self, recorded: Recorded) -> str | None:
-        """Return the name of the file that a pretraining exported; None where nothing tells."""
-        if recorded.row.get("export") is not None:
-            return str(recorded.row["export"])
-        key = recorded.row["pretrain_key"]
-        found = [name for name in self.store.names("pretrained") if name.startswith(f"{key}-")]
-        return f"pretrained/{found[-1]}" if found else None
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
@@ -131,21 +119,3 @@ def _values(row: Mapping[str, Any]) -> dict[str, float]:
 def _rows(table: pa.Table, column: str, value: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = table.filter(pc.equal(table[column], value)).to_pylist()
     return rows
-
-
-def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings from their columns, where numbers are floats and what is mixed is JSON."""
-    if row.get("settings") is not None:
-        settings: dict[str, Any] = json.loads(row["settings"])
-        return settings
-    cells = {name.removeprefix(_SETTING): cell for name, cell in row.items() if name.startswith(_SETTING)}
-    return {name: _decoded(cell) for name, cell in cells.items() if cell is not None}
-
-
-def _decoded(cell: Any) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    try:
-        return json.loads(cell)
-    except ValueError:
-        return cell  # a word of a column that holds words only

@@ -81,6 +81,10 @@ _TRIAL_COLUMNS: Final = {
     "cpu_s": pa.float64(),
     "gpu_s": pa.float64(),
     "checkpoint": pa.string(),
+    "export": pa.string(),
+    "device": pa.string(),
+    "num_threads": pa.int64(),
+    "settings": pa.string(),
     "notes": pa.string(),
 }
 _FAILURE_COLUMNS: Final = {
@@ -204,6 +208,9 @@ def _trial_record(row: Row) -> dict[str, Any]:
         "chosen_epoch": result.get("chosen_epoch"),
         **{name: row.spent(name) for name in ("wall_s", "cpu_s", "gpu_s")},
         "checkpoint": result.get("checkpoint"),
+        "export": result.get("export"),
+        **{name: result.get("environment", {}).get(name) for name in ("device", "num_threads")},
+        "settings": json.dumps(dict(row.parameters)),
         "notes": "; ".join(result.get("notes", [])) or None,
         **{f"param/{name}": value for name, value in row.parameters.items()},
         **result.get("metrics", {}),

@@ -163,9 +163,8 @@ class _Again:
     def _export(self, key: str, stage: int, part: Part) -> str:
         """Put what a trial starts from into the scratch store, run again if it is gone; return its name."""
         source = self._records.pretraining(key, self._stages[stage])
-        name = self._records.export_of(source)
-        if name is not None and self._copies(name):
-            return name
+        if self._copies(source.row["export"]):
+            return str(source.row["export"])
         run = self.compare(source)
         if run.result is None:
             raise LaunchError(f"what it starts from, {source.title}, fails now: {run.failure}")
@@ -191,13 +190,10 @@ class _Again:
             before, now = read_table(store, detections), read_table(self._scratch, detections)
             part.compared.append(counted(len(before), "detection"))
             part.differences += compare_tables("detections", before, now)
-        if recorded.row["stage"] in self._stages[:-1]:
-            self._compare_weights(part, self._records.export_of(recorded), result["export"])
+        if recorded.row["export"] is not None:
+            self._compare_weights(part, recorded.row["export"], result["export"])
 
-    def _compare_weights(self, part: Part, recorded: str | None, now: str) -> None:
-        if recorded is None:
-            part.notes.append("its exported weights are gone, so they are not compared")
-            return
+    def _compare_weights(self, part: Part, recorded: str, now: str) -> None:
         part.compared.append("exported weights")
         if _digest_in(recorded) == _digest_in(now):
             return

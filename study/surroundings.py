@@ -25,7 +25,7 @@ def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
     for name in ("machine", "cpu"):
         yield from _changed(name, manifest["hardware"][name], now["hardware"][name])
     device = choose_device().type
-    yield from _changed("device", records.device_of(recorded) or device, device)
+    yield from _changed("device", recorded.row["device"] or device, device)
     threads = list(dict.fromkeys(launch["num_threads"] for launch in launches))
     if len(threads) > 1:
         yield f"threads: {' then '.join(map(str, threads))} on record, {records.num_threads_of(recorded)} now"

@@ -21,6 +21,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"localization.cas_thresholds": [0.1, 0.25], "finetune.alignment": "mean"},
     {"localization.cas_thresholds": [0.3], "finetune.pair_labels": True},
     {"finetune.pair_labels": "random", "finetune.learning_rate": 1e-300},
+    {"finetune.num_pairs": None},
 ]
 
 

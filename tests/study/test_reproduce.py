@@ -77,6 +77,10 @@ def again(out: Path, trial: int, data: str | None = None) -> Comparison:
     return reproduce(str(out), trial, data=data)
 
 
+def set_to(name: str, value: float) -> Callable[[str], str]:
+    return lambda settings: json.dumps({**json.loads(settings), name: value})
+
+
 def only_difference(out: Path, trial: int) -> Difference:
     comparison = again(out, trial)
     assert not comparison.identical
@@ -179,9 +183,7 @@ def replace_export(out: Path, change: Callable[[dict[str, torch.Tensor]], None])
     change(weights)
     path.unlink()
     name = write_export(open_store(out), key, 1, weights)
-    columns = pq.read_table(out / TRIALS).column_names
-    if "export" in columns:
-        change_rows(out / TRIALS, {"trial": PRETRAIN}, {"export": name})
+    change_rows(out / TRIALS, {"trial": PRETRAIN}, {"export": name})
     return name
 
 
@@ -198,7 +200,7 @@ def test_altered_weights(alter: Alter) -> None:
 
 
 def test_altered_setting(alter: Alter) -> None:
-    comparison = again(alter(SEARCH, **{"param/finetune.lambda_lcs": 0.9}), SEARCH)
+    comparison = again(alter(SEARCH, settings=set_to("finetune.lambda_lcs", 0.9)), SEARCH)
     found = {difference.quantity for part in comparison.parts for difference in part.differences}
     assert {"loss/total", "loss/lcs"} <= found
 
@@ -274,7 +276,7 @@ def test_failure_of_its_own_must_come_again(alter: Alter) -> None:
 
 
 def test_failure_where_none_is_on_record(alter: Alter) -> None:
-    out = alter(SEARCH, **{"param/finetune.learning_rate": 1.0e30})
+    out = alter(SEARCH, settings=set_to("finetune.learning_rate", 1.0e30))
     found = only_difference(out, SEARCH)
     assert found.words.startswith("none on record, non_finite after epoch 0 now: loss term")
 
@@ -310,8 +312,11 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
         assert words in text
 
 
-def test_number_of_threads_is_that_on_record(alter: Alter, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = alter()
+@pytest.mark.parametrize(("own", "used"), [(None, 3), (2, 2)])
+def test_number_of_threads_is_that_on_record(
+    alter: Alter, monkeypatch: pytest.MonkeyPatch, own: int | None, used: int
+) -> None:
+    out = alter(FINETUNE, num_threads=own)
     change_manifest(out, lambda manifest: manifest["launches"][-1].update(num_threads=3))
     setups: list[Setup] = []
 
@@ -321,7 +326,7 @@ def test_number_of_threads_is_that_on_record(alter: Alter, monkeypatch: pytest.M
 
     monkeypatch.setattr(study.reproduce, "run_trial", noted)
     again(out, FINETUNE)
-    assert [setup.num_threads for setup in setups] == [3]
+    assert [setup.num_threads for setup in setups] == [used]
 
 
 # What cannot be reproduced
@@ -357,7 +362,7 @@ def test_records_of_another_schema(alter: Alter) -> None:
 
 
 def test_setting_that_the_recipe_has_no_more(alter: Alter) -> None:
-    out = alter()
+    out = alter(SEARCH, settings=set_to("finetune.lambda_old", 1.0))
     table = pq.read_table(out / TRIALS)
     names = [
         "param/finetune.lambda_old" if n == "param/finetune.lambda_lcs" else n for n in table.column_names
