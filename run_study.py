@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-DONE, WORK_FAILED, WRONG_USAGE, OUT_OF_TIME, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _DESCRIPTION = """\
 Runs a study of a temporal action localization method: a search over its settings, then an ablation of its
@@ -26,8 +26,10 @@ examples:
 exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 3 stopped by --time-budget,
 130 interrupted (Ctrl-C), 143 preempted (SIGTERM)"""
 
-_REPRODUCE = """Runs one trial of a study again from its record alone, here and without a cluster, and compares: every loss and
-score of every epoch, the chosen epoch, the final metrics and the exported weights. Nothing in OUT is changed."""
+_REPRODUCE = """\
+Runs one trial of a study again from its record alone, here and without a cluster, and compares: every loss
+and score of every epoch, the chosen epoch, the final metrics, the detections and the exported weights.
+Nothing in OUT is changed. Exit status: 0 the same to the bit, 1 different, 2 it cannot be run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,13 +98,15 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     write_ablation(plan.out)
     print_ablation(plan.out, console)
     console.print(f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False)
-    console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
+    if plan.store.local is not None:
+        console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
     return WORK_FAILED if outcome.trials["failed"] else DONE
 
 
 def _reproduce(options: argparse.Namespace, console: Console) -> int:
     from study.reproduce import reproduce
 
+    console.print(f"running trial {options.trial} again from its record ...", highlight=False)
     comparison = reproduce(options.out, options.trial, data=options.data)
     console.print(comparison.render())
     return DONE if comparison.identical else WORK_FAILED

@@ -9,7 +9,7 @@ writes the ledger. Once it is told to stop it hands out nothing more, and every 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -63,6 +63,7 @@ class Agenda:
         identity: Identity,
         gate: Gate | None,
         pretrain_early: bool,
+        has_export: Callable[[str], bool],
         policies: Mapping[PolicyKind, Policy],
         max_failures: int | None,
         retry_failed: bool,
@@ -77,6 +78,7 @@ class Agenda:
         self._identity = identity
         self._gate = gate
         self._pretrain_early = pretrain_early
+        self._has_export = has_export
         self._max_failures = max_failures
         self._listener = listener
         self._last = len(recipe.stages) - 1
@@ -166,6 +168,8 @@ class Agenda:
         while index < len(self._pending):
             cell, parameters = self._pending[index]
             state = self._export_state(cell.pretrain_key)
+            if state == "complete" and self._give_up_lost_export(cell.pretrain_key):
+                state = None
             if state == "complete":
                 del self._pending[index]
                 return self._job(self._start(cell, parameters))
@@ -192,6 +196,15 @@ class Agenda:
             return "complete"
         row = self._entries.export(key)
         return None if row is None else row.status
+
+    def _give_up_lost_export(self, key: str | None) -> bool:
+        """Let a pretraining run again whose exported model somebody has removed."""
+        row = None if key is None else self._entries.export(key)
+        if row is None or self._has_export(row.result["export"]):
+            return False
+        self._entries.supersede(row.trial, f"its exported model {row.result['export']} is gone")
+        self._listener.superseded(self._ledger.rows[row.trial])
+        return True
 
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
         """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""

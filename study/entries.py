@@ -44,7 +44,7 @@ class Entries:
         if trial is None:
             return False
         row = self._ledger.rows[trial]
-        return row.superseded is None or row.status in ("complete", "stopped")
+        return row.superseded is None or (row.status in ("complete", "stopped") and not _is_export(cell))
 
     def make_room(self, cell: Cell, parameters: Mapping[str, Any]) -> int | None:
         """Give a place to a wanted trial; return the trial that had it with other settings, if one did."""

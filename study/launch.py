@@ -3,35 +3,28 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
 
 from rich.console import Console
 
-from ftcl.data import VideoDataset
 from ftcl.evaluation import GroundTruth, encode_ground_truth
 from ftcl.recipes import RECIPES
-from study.agenda import Agenda, Identity
-from study.disk import Ballast, check_disk
+from study.agenda import Agenda
+from study.assembly import CONTEXT, assemble, make_setup, num_threads
+from study.disk import Ballast, check_disk, disk_full_message, folder_bytes, is_disk_full
 from study.estimate import count_trials, estimate_disk
-from study.job import Setup
 from study.ledger import Ledger
-from study.ledger_storage import hold, open_storage
+from study.ledger_storage import LedgerLost, hold, open_storage
 from study.manifest import memory_bytes, new_launch, usable_cores, versions
-from study.phases import AblationPhase, ConfirmPhase, SearchPhase
+from study.phases import AblationPhase, StudyError
 from study.plan import LaunchError, Plan
-from study.progress import Display, Tally, make_display, show_duration
+from study.progress import show_duration
 from study.records import GROUND_TRUTH, MANIFEST, read_manifest, write_json, write_tables
 from study.rows import Cell, Row
-from study.search import Proposals
-from study.seeds import SeedPool
 from study.spec import Resources, Space
 from study.stopping import Stops
 from study.summary import Trouble, find_trouble
-
-_CONTEXT: Final = "context"  # phase and stage of the trials that learn nothing
-_MAX_DETAIL_VIDEOS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ def run(plan: Plan, console: Console) -> Outcome:
     pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
     return Outcome(
         finished=stops is None or stops.reason is None,
-        stopped=None if stops is None else stops.reason,
+        stopped=None if stops is None else _why_stopped(plan, ledger, stops),
         exit_status=0 if stops is None else stops.exit_status,
         trials=Counter(row.status for row in rows),
         pretrains=pretrains,
@@ -108,7 +101,7 @@ def run(plan: Plan, console: Console) -> Outcome:
 
 def _present(ledger: Ledger) -> list[Row]:
     rows = ledger.rows.values()
-    return [row for row in rows if row.superseded is None and row.cell.phase != _CONTEXT]
+    return [row for row in rows if row.superseded is None and row.cell.phase != CONTEXT]
 
 
 def _run_trials(plan: Plan, ledger: Ledger, console: Console) -> Stops:
@@ -131,19 +124,41 @@ def _run_trials(plan: Plan, ledger: Ledger, console: Console) -> Stops:
         _begin(plan, cluster.gpus)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
-        finished = False
         with Ballast(plan.store) as ballast, Stops(agenda, time_budget_s=plan.time_budget_s) as stops:
             try:
                 with display:
                     run_agenda(agenda, setup, granted, stages, concurrency, stops=stops)
                 if agenda.done:
                     _add_context(plan, ledger, agenda.pools["ablation"].used())
-                    finished = True
+            except (OSError, LedgerLost) as error:
+                if not is_disk_full(error):
+                    raise StudyError(str(error)) from error
+                agenda.stop("the disk is full")
+                stops.poll()
             finally:
                 ballast.release()
-                agenda.close()
-                _write_records(plan, ledger, agenda, ablation, finished=finished)
+                _leave_in_order(plan, ledger, agenda, ablation)
     return stops
+
+
+def _leave_in_order(plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase) -> None:
+    """Leave nothing running in the ledger, and the tables as it is; the next launch makes good what fails."""
+    with suppress(OSError, LedgerLost):
+        agenda.close()
+        _write_records(plan, ledger, agenda, ablation, finished=agenda.done)
+
+
+def _why_stopped(plan: Plan, ledger: Ledger, stops: Stops) -> str | None:
+    """Return why the launch ended before the study, with what the rest needs if the disk is full."""
+    rows = _present(ledger)
+    last = [row.failures[-1].kind for row in rows if row.status == "waiting" and row.failures]
+    full = stops.reason is not None and ("disk_full" in last or stops.reason == "the disk is full")
+    if not full or plan.store.local is None:
+        return stops.reason
+    ended = sum(row.status not in ("running", "waiting") for row in rows)
+    counts = count_trials(plan)
+    left = counts.pretrains + counts.finetunes - ended
+    return disk_full_message(plan.store.local, left, folder_bytes(plan.store.local) / max(ended, 1))
 
 
 def _announce(plan: Plan, ledger: Ledger, concurrency: int, console: Console) -> None:
@@ -176,34 +191,6 @@ def _resources(space: Space) -> dict[str, Resources]:
     return {stage.name: space.resources_of(stage.name) for stage in RECIPES[space.recipe].stages}
 
 
-def make_setup(plan: Plan, gpus: list[float]) -> Setup:
-    """Return what all trials of a plan share; `gpus` is what a trial of each stage holds."""
-    return Setup(
-        out=plan.out,
-        recipe=plan.recipe.name,
-        data=plan.data.spec,
-        fold=plan.options.fold,
-        data_seed=plan.options.data_seed,
-        fingerprint=plan.data.fingerprint,
-        protocol=plan.options.protocol,
-        metric=plan.space.objective.metric,
-        deterministic=plan.options.deterministic,
-        detail_videos=detail_videos(plan.data),
-        num_threads=_num_threads(plan),
-        gpus=tuple(gpus),
-        keep=plan.space.checkpoints.keep,
-        every=plan.space.checkpoints.every,
-        max_seconds=tuple(
-            None if hours is None else 3600 * hours
-            for hours in (plan.space.resources_of(stage.name).max_hours for stage in plan.recipe.stages)
-        ),
-    )
-
-
-def _num_threads(plan: Plan) -> int:
-    return max(plan.space.resources_of(stage.name).cpus for stage in plan.recipe.stages)
-
-
 @contextmanager
 def _place(plan: Plan) -> Iterator[None]:
     """Make the study's folder; leave no folder behind if no study was begun in it."""
@@ -226,7 +213,7 @@ def _place(plan: Plan) -> Iterator[None]:
 
 def _begin(plan: Plan, gpus: float) -> None:
     """Write down what is run, before the first trial."""
-    launch = new_launch(plan.extension.lines, _num_threads(plan))
+    launch = new_launch(plan.extension.lines, num_threads(plan))
     hardware = {**plan.manifest["hardware"], "gpus": gpus} if plan.is_new else plan.manifest["hardware"]
     if plan.store.exists(MANIFEST) == plan.is_new:
         raise LaunchError(f"another process has just changed {plan.out}; give the command again")
@@ -243,66 +230,12 @@ def _update_manifest(plan: Plan, changes: dict[str, object]) -> None:
     write_json(plan.store, MANIFEST, {**recorded, **plan.manifest, **changes})
 
 
-def assemble(
-    plan: Plan, ledger: Ledger, concurrency: int, console: Console
-) -> tuple[Agenda, AblationPhase, Display]:
-    """Put a study together over its ledger: the agenda, its last phase, and the display that watches it."""
-    space, recipe, goal = plan.space, plan.recipe, plan.goal
-    search, gated = space.search, space.gate is not None
-    pools = {
-        "search": SeedPool(plan.seeds.search, search.seeds, gated=gated),
-        "confirm": SeedPool(plan.seeds.confirm, search.confirm.seeds, gated=gated),
-        "ablation": SeedPool(plan.seeds.ablation, space.ablation.seeds, gated=gated),
-    }
-    proposals = Proposals(
-        ledger.storage,
-        ledger.study_id,
-        search,
-        space.active,
-        direction=goal.direction,
-        seed=plan.options.seed,
-        defaults=space.defaults(plan.data.preset),
-    )
-    searching = SearchPhase(space, proposals, pools["search"], goal, batched=plan.options.deterministic)
-    confirming = ConfirmPhase(space, searching, pools["confirm"], goal)
-    ablating = AblationPhase(space, pools["ablation"], lambda: proposals.settings[confirming.winner()])
-    counts = count_trials(plan)
-    totals = {
-        "pretrain": counts.pretrains,
-        "search": counts.search_trials,
-        "confirm": counts.confirm_trials,
-        "ablation": counts.ablation_trials,
-    }
-    tally = Tally(totals, goal.name, goal.direction, concurrency, recipe.stages[-1].name)
-    for row in ledger.rows.values():
-        if row.cell.phase != _CONTEXT:
-            tally.note(row)
-    display = make_display(console, tally)
-    agenda = Agenda(
-        recipe,
-        ledger,
-        [searching, confirming, ablating],
-        fixed=space.fixed,
-        goal=goal,
-        identity=Identity(
-            plan.data.preset, plan.data.fingerprint, plan.options.deterministic, plan.options.protocol
-        ),
-        gate=space.gate,
-        pretrain_early=space.shares_pretraining,
-        policies=space.policies(),
-        max_failures=plan.options.max_failures,
-        retry_failed=plan.options.retry_failed,
-        listener=display,
-    )
-    return agenda, ablating, display
-
-
 def _add_context(plan: Plan, ledger: Ledger, seeds: Sequence[int]) -> None:
     """Enter what detections without learning are worth on the test videos, once for each ablation seed."""
     present = {row.cell: row for row in ledger.rows.values()}
     for seed in seeds:
         for arm, metrics in plan.recipe.context(plan.data, "test", seed).items():
-            cell = Cell(_CONTEXT, _CONTEXT, seed, arm=arm)
+            cell = Cell(CONTEXT, CONTEXT, seed, arm=arm)
             row = present.get(cell) or ledger.start(cell, {})
             result = {"metrics": {f"test/{name}": value for name, value in metrics.items()}}
             ledger.end(row.trial, "complete", result=result)
@@ -319,15 +252,3 @@ def _write_records(
     }
     chosen = {"seeds": seeds, "winner": ablation.settings, "finished": finished}
     write_json(plan.store, MANIFEST, {**read_manifest(plan.store), **chosen})
-
-
-def detail_videos(data: VideoDataset) -> tuple[str, ...]:
-    """Return a fixed handful of test videos to look at: pairs that share their only class come first."""
-    names = sorted(data.splits["test"])
-    chosen: list[str] = []
-    for label in range(len(data.classes)):
-        of_class = [name for name in names if data.videos[name].labels == (label,)]
-        if len(of_class) >= 2:
-            chosen += of_class[:2]
-    others = [name for name in names if name not in chosen]
-    return tuple((chosen + others)[:_MAX_DETAIL_VIDEOS])

@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def out(self) -> str:
-        """Where the study lies, as it is shown."""
+        """Where the study lies."""
         return self.store.location
 
     @property
@@ -206,6 +206,8 @@ def _existing(store: Store, resume: Resume) -> dict[str, Any] | None:
     out = store.location
     if store.local is not None and store.local.exists() and not store.local.is_dir():
         raise LaunchError(f"{out} is a file, not a folder; choose another --out")
+    if store.local is None:
+        store.check()  # says what is wrong with the keys, where a question for a file only says no
     if store.exists(MANIFEST):
         if resume == "never":
             raise LaunchError(f"{out} holds a study already; choose another --out, or drop --resume never")
@@ -214,7 +216,8 @@ def _existing(store: Store, resume: Resume) -> dict[str, Any] | None:
         raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume require")
     if not _is_vacant(store):
         raise LaunchError(f"{out} holds other files and no study; choose an empty folder with --out")
-    store.check()
+    if store.local is not None:
+        store.check()
     return None
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ftcl.data import DataError, VideoDataset, load_dataset
 from ftcl.recipes.protocol import holds_out
+from study.assembly import detail_videos
 from study.comparison import (
     ON_RECORD,
     Comparison,
@@ -25,7 +26,6 @@ from study.comparison import (
 )
 from study.failures import FailureKind
 from study.job import Job, News, Setup
-from study.launch import detail_videos
 from study.plan import LaunchError
 from study.pretrain import load_export
 from study.recorded import Recorded, Records

@@ -22,8 +22,8 @@ import yaml
 from rich.console import Console
 
 from study.agenda import Agenda
+from study.assembly import assemble
 from study.job import Job, News
-from study.launch import assemble
 from study.ledger import Ledger
 from study.ledger_storage import LedgerLocation, hold, open_storage
 from study.manifest import environment, new_launch

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from ftcl.recipes.config import configure
 from study.agenda import Agenda
+from study.assembly import assemble
 from study.failures import PolicyKind
 from study.job import Job, News
-from study.launch import assemble
 from study.ledger import Ledger
 from study.ledger_journal import repair
 from study.ledger_storage import open_storage
@@ -147,5 +147,6 @@ class PretendedWorkers:
         result: dict[str, Any] = {"metrics": metrics, "chosen_epoch": 1}
         if job.export_key is not None:
             result["export"] = f"pretrained/{job.export_key}"
+            self.plan.store.write(result["export"], b"")
         agenda.take(News(job.trial, job.attempt, "here", result=result))
         return True

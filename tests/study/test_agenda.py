@@ -448,6 +448,28 @@ def test_failed_trials_run_again_on_request(make_small_plan: MakePlan) -> None:
     assert sum(row.superseded is not None for row in ledger.rows.values()) == 4
 
 
+@situation(
+    "storage",
+    "somebody has removed the exported model of a pretraining that another trial needs",
+    "it is pretrained again; what has ended stays, and models that nobody needs any more stay away",
+)
+def test_lost_export_is_made_again_when_it_is_needed(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    before = dict(finished(plan))
+    for name in plan.store.names("pretrained"):
+        plan.store.delete(f"pretrained/{name}")
+    arms = {**SPACE["ablation"]["arms"], "+LCS": {"finetune.lambda_fsd": 0.0}}
+    plan = make_small_plan(deterministic=True, space={"ablation": {**SPACE["ablation"], "arms": arms}})
+    rows = finished(plan)
+    new = [row for trial, row in rows.items() if trial not in before]
+    assert Counter((row.cell.stage, row.cell.seed) for row in new) == Counter(
+        {(stage, seed): 1 for stage in ("pretrain", "finetune") for seed in (0, 1)}
+    )
+    lost = [row for row in rows.values() if row.superseded is not None]
+    assert [row.cell.seed for row in lost] == [0, 1]
+    assert all("is gone" in str(row.superseded) for row in lost)
+
+
 class TestExtending:
     """More of the same study, and no more than that."""
 

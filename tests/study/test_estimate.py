@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from study import estimate
+from study.assembly import make_setup
 from study.estimate import count_trials, estimate_cost, estimate_disk
-from study.launch import make_setup
 from study.plan import Plan
 from study.trial import run_trial
 from tests.study.pretended import open_agenda
