@@ -14,7 +14,7 @@ from study.progress import show_duration
 
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-BUDGET_USED_UP: Final = 124  # as timeout(1) says it
+BUDGET_USED_UP: Final = 3
 FAILED: Final = 1
 # What runs a command may forward a Ctrl-C that the terminal has sent to the command as well.
 _SAME_SIGNAL_S: Final = 0.5
