@@ -89,11 +89,11 @@ def _lock_file(path: Path, location: LedgerLocation, say: Callable[[str], None])
     file = _open_locked(path, location)
     with file:
         try:
-            file.truncate(0)
             since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             content = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-            file.write(json.dumps(content).encode())
-            file.flush()
+            with suppress(OSError):  # a full disk: held all the same, by a driver without a name
+                file.truncate(0)
+                file.write(json.dumps(content).encode())
             yield _FileHold(path, file, say)
         finally:
             if _is_at(path, file):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from study.ledger_storage import LedgerError, LedgerLocation, LedgerLost, hold, open_storage
+from study.ledger_storage import LedgerBusy, LedgerError, LedgerLocation, LedgerLost, hold, open_storage
 from study.store import open_store
 from tests.contracts.ledger import CELL, opened, read
 
@@ -352,6 +352,13 @@ class TestFiles:
             with pytest.raises(LedgerLost, match="was removed or replaced"):
                 held.check()
         assert lock.exists()  # it is another driver's now
+
+    def test_study_is_held_on_a_full_disk(self, file: LedgerLocation) -> None:
+        fill(file)
+        with largest_file(0), hold(file, STUDY) as held:
+            held.check()
+            with pytest.raises(LedgerBusy, match="another process runs the study"), hold(file, STUDY):
+                pass
 
     def test_ledger_that_is_a_folder_is_refused(self, file: LedgerLocation) -> None:
         path_of(file).mkdir()
