@@ -173,7 +173,10 @@ def _run(plan: Plan, agenda: Agenda, ledger: Ledger, trials: int, epochs: int) -
 def _result(plan: Plan, job: Job, chance: random.Random) -> dict[str, Any]:
     metrics = {f"{plan.goal.name}": 100 * chance.random()}
     metrics |= {name: 100 * chance.random() for name in _METRICS if name.startswith("validation/")}
-    export = {} if job.export_key is None else {"export": f"pretrained/{job.export_key}.pt"}
+    export = {}
+    if job.export_key is not None:
+        export["export"] = f"pretrained/{job.export_key}.pt"
+        plan.store.write(export["export"], b"")
     return {"metrics": metrics, "chosen_epoch": 1, "last_lap": {"wall_s": 1.0}, **export}
 
 
