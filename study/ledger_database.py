@@ -1,6 +1,7 @@
 """A ledger in a database, SQLite or PostgreSQL, behind Optuna's interface."""
 
 import copy
+import errno
 import json
 import sqlite3
 import time
@@ -68,10 +69,13 @@ class Database(BaseStorage):
         try:
             return patiently(call, self._location, self._say, settled)
         except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            words = _words(error)
+            # SQLite's, of a disk of this machine; a full disk of a server is not the study's.
+            is_full = words == "database or disk is full"
             raise LedgerLost(
-                f"the ledger {self._location} takes no more writes: {_words(error)}; what it had confirmed "
-                "is kept: once that is mended, the same command continues"
-            ) from error
+                f"the ledger {self._location} takes no more writes: {words}; what it had confirmed is kept: "
+                "once that is mended, the same command continues"
+            ) from (OSError(errno.ENOSPC, words) if is_full else error)
 
     def read_trials(self, study: int) -> Iterator[Stored]:
         """Yield the trials of a study, a few at a time: Optuna would need a gigabyte for 10 000."""
