@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from study.disk import is_disk_full
+from study.failures import Failure
 from study.ledger_storage import LedgerLocation, LedgerLost
 from study.store import open_store
 from tests.contracts.ledger import CELL, opened, read
@@ -30,11 +31,11 @@ def test_full_disk_is_told_apart_and_what_was_confirmed_stays(small_disk: Path, 
     with opened(location, "a study") as ledger:
         ledger.start(CELL, {})
         with pytest.raises(LedgerLost) as caught:
-            for epoch in range(1, 10_000):
-                ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a" * (1 + epoch % 2 * 5000))
+            while True:
+                ledger.record_failure(0, Failure("timeout", "x" * 5000, 1, 1, 1.0, "retry", "a", "now"))
         assert is_disk_full(caught.value)
-        epochs = dict(ledger.rows[0].epochs)
+        failures = ledger.rows[0].failures
         reserve.unlink()
         ledger.set_waiting(0)
     row = read(location, "a study")[0]
-    assert (row.status, row.epochs) == ("waiting", epochs)
+    assert (row.status, row.failures) == ("waiting", failures)
