@@ -64,6 +64,7 @@ class Database(BaseStorage):
         self._say = say
         # Optuna's cache; without it every proposal would read all proposals several times.
         self._backend = get_storage(backend)
+        self._cached: set[int] = set()  # studies that are read through it
 
     def _do(self, call: Callable[[], _T], settled: Callable[[], _T | None] = lambda: None) -> _T:
         try:
@@ -100,8 +101,8 @@ class Database(BaseStorage):
 
         def find() -> int | None:
             rows = self._rows(_BY_TOKEN, study=study_id, token=json.dumps(token))
-            if rows:
-                self._backend.get_all_trials(study_id, deepcopy=False)  # so that the cache knows it
+            if rows and study_id in self._cached:
+                self._backend.get_all_trials(study_id, deepcopy=False)  # so that the cache knows it, too
             return rows[0][0] if rows else None
 
         return self._do(lambda: self._backend.create_new_trial(study_id, trial), find)
@@ -169,6 +170,7 @@ class Database(BaseStorage):
         return self._do(lambda: self._backend.get_trial(trial_id))
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        self._cached.add(study_id)
         return self._do(lambda: self._backend.get_all_trials(study_id, deepcopy, states))
 
 

@@ -27,7 +27,7 @@ class Hold:
         self.say = say
 
     def check(self) -> None:
-        """Raise LedgerLost if the study is no longer held."""
+        """Raise LedgerLost if the study is no longer held; to be called by the thread that writes."""
 
 
 class _FileHold(Hold):
