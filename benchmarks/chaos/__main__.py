@@ -80,7 +80,7 @@ def main() -> int:
         checks=checks,
     )
     report.write(folder / "report.json")
-    report.show(Console())
+    report.show(Console(width=None if sys.stdout.isatty() else 120))
     print(f"\n{report.violations} violations; {folder / 'report.json'} has the log")
     return 1 if report.violations else 0
 
@@ -117,6 +117,7 @@ def _run(
         if disk is not None and out.exists():
             shutil.copytree(out, logs / "out")
         seconds = time.monotonic() - started_s
+        world.problems += [f"launch {launch} printed a traceback" for launch in world.driver.tracebacks()]
     return _Ran(logs / "out", log, seconds, world.driver.launches, world.problems)
 
 

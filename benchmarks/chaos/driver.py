@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from benchmarks.chaos.cluster import ROOT, Cluster, send
 
-_SPACE = Path(__file__).with_name("space.yaml")
+_SPACE: Final = Path(__file__).with_name("space.yaml")
+_TRACEBACK: Final = "Traceback (most recent call last)"
 
 
 class Driver:
@@ -44,7 +46,13 @@ class Driver:
     @property
     def log(self) -> Path:
         """What the present launch prints."""
-        return self._logs / f"driver-{self.launches:03}.log"
+        return self._log(self.launches)
+
+    def tracebacks(self) -> list[int]:
+        """Return the launches that printed a traceback instead of a message."""
+        logs = (self._log(launch) for launch in range(1, self.launches + 1))
+        found = [_TRACEBACK in log.read_text(errors="replace") for log in logs]
+        return [launch for launch, is_there in enumerate(found, start=1) if is_there]
 
     @property
     def exit_code(self) -> int | None:
@@ -77,3 +85,6 @@ class Driver:
         """SIGKILL, and wait until it is gone."""
         self.signal(signal.SIGKILL)
         self.wait(30)
+
+    def _log(self, launch: int) -> Path:
+        return self._logs / f"driver-{launch:03}.log"

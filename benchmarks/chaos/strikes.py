@@ -16,6 +16,7 @@ from benchmarks.chaos.driver import Driver
 from benchmarks.chaos.watch import LEDGER, newest_running_checkpoint, read_held
 
 _STOP_TIMEOUT_S: Final = 90.0  # for a driver that was asked to stop
+_FILL_S: Final = 1.0  # of topping up what others free meanwhile
 _TORN_LINES: Final = 8
 
 
@@ -154,8 +155,9 @@ def tear_ledger(world: World, rng: random.Random) -> str | None:
     lines = path.read_bytes().splitlines(keepends=True)
     cut = rng.randint(1, sum(len(line) for line in lines[-rng.randint(1, _TORN_LINES) :]))
     os.truncate(path, path.stat().st_size - cut)
+    lost = len(lines) - len(path.read_bytes().splitlines())
     world.driver.start()
-    return f"{cut} bytes"
+    return f"{cut} bytes, {lost} lines"
 
 
 def damage_checkpoint(world: World, rng: random.Random) -> str | None:
@@ -187,24 +189,33 @@ def damaged(content: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 def fill_disk(world: World, rng: random.Random) -> str | None:
-    """Fill the file system of the results until the study stops; free it and give the command again."""
-    disk = world.disk
+    """Fill the file system of the results until the study stops; free it and give the command again.
+
+    A greedy filler also takes what the study gives up to write its last words; then those may be missing.
+    """
+    disk, greedy = world.disk, rng.random() < 0.5
     assert disk is not None
 
     def fill() -> None:
-        deadline = time.monotonic() + _STOP_TIMEOUT_S
-        while world.driver.runs and time.monotonic() < deadline:
+        started_s = time.monotonic()
+        while world.driver.runs and time.monotonic() < started_s + (_STOP_TIMEOUT_S if greedy else _FILL_S):
             disk.fill()
             time.sleep(0.05)
 
+    how = "full disk, greedily" if greedy else "full disk"
     try:
-        return _stop_driver(world, "full disk", fill, free=disk.free)
+        return _stop_driver(world, how, fill, free=disk.free, leaves_order=not greedy)
     finally:
         disk.free()
 
 
 def _stop_driver(
-    world: World, how: str, stop: Callable[[], None], free: Callable[[], None] = lambda: None
+    world: World,
+    how: str,
+    stop: Callable[[], None],
+    *,
+    free: Callable[[], None] = lambda: None,
+    leaves_order: bool = True,
 ) -> str | None:
     """Make the driver stop by itself, look whether it left anything running, and start it again."""
     driver = world.driver
@@ -220,10 +231,10 @@ def _stop_driver(
         driver.kill()
     elif code < 0:
         world.problems.append(f"{how}: launch {driver.launches} died of signal {-code}")
-    elif running := read_held(world.out).running:
+    elif leaves_order and (running := read_held(world.out).running):
         world.problems.append(f"{how}: launch {driver.launches} left trials {list(running)} running")
     driver.start()
-    return f"launch {driver.launches - 1}, ended with {code} after {seconds:.1f} s"
+    return f"{how}: launch {driver.launches - 1} ended with {code} after {seconds:.1f} s"
 
 
 Strike = Callable[[World, random.Random], str | None]
