@@ -90,7 +90,7 @@ def disk_full_message(place: Path, trials_left: int, bytes_per_trial: float) -> 
     if trials_left > 0 and bytes_per_trial > 0:
         needed = show_bytes(trials_left * bytes_per_trial)
         message += f"; the {trials_left} trials that are left need about {needed}"
-    return message + ". Free some space; the same command continues"
+    return message + "; free some space"
 
 
 def folder_bytes(folder: Path) -> int:

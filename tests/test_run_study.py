@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from study.job import Job, News, Setup
-from study.ledger import FILE_NAME
-from study.records import read_manifest
-from study.trial import run_trial
+from study.ledger_location import FILE_NAME
 from tests.study.pretended import SPACE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,29 +116,52 @@ def test_study_runs_to_its_table_and_shows_it_again(
     pd.testing.assert_frame_equal(trials(out), found)
     assert (out / "ablation.md").is_file()
 
-    check_reproducible(out, found)
-
 
 @ray_cluster
-def test_interrupted_study_says_how_to_continue_and_does(
+@pytest.mark.situation(
+    "kill",
+    "Ctrl-C once",
+    "nothing new starts, running trials stop after their epoch; the same command continues",
+)
+@pytest.mark.situation(
+    "kill",
+    "Ctrl-C twice",
+    "the running epochs are given up within seconds and trained again by the next launch",
+)
+def test_interrupted_study_leaves_nothing_running_and_continues(
     command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     process = start(command())
     wait_until(lambda: count_ended(out) >= 5, process)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "continues the study" in output
-    assert "Traceback" not in output
+    check_stopped(process, out, 130, "interrupted by Ctrl-C")
     assert 5 <= len(trials(out)) < 28
+
+    process = start(command())
+    before = count_ended(out)
+    wait_until(lambda: count_ended(out) > before, process)
+    for worker in busy_workers(process):
+        worker.suspend()  # an epoch without an end
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    check_stopped(process, out, 130, "interrupted by Ctrl-C", within_s=10)
 
     done = run(command())
     assert done.returncode == 0, done.stdout + done.stderr
     check_complete(out)
+    failures = pq.read_table(out / "failures.parquet").to_pandas()
+    assert set(failures.kind) <= {"cancelled"}
+    assert len(failures) <= 4
 
 
 @ray_cluster
+@pytest.mark.situation(
+    "kill",
+    "the driver and everything that it started is killed with SIGKILL",
+    "running trials go on from their last epoch; a --deterministic study ends with the very same table",
+)
 def test_killed_driver_loses_and_repeats_nothing(command: Callable[..., list[str]], tmp_path: Path) -> None:
     """Deterministic, so that the killed study must end with the very numbers of one that was left alone."""
     out = tmp_path / "killed"
@@ -159,25 +180,35 @@ def test_killed_driver_loses_and_repeats_nothing(command: Callable[..., list[str
 
 
 @ray_cluster
+@pytest.mark.situation(
+    "kill",
+    "a worker is killed with SIGKILL in the middle of an epoch",
+    "its trial goes on from its last epoch on a new worker; the attempt is on record",
+)
 def test_killed_worker_is_replaced_and_its_trial_goes_on(
     command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     process = start(command())
-    wait_until(lambda: count_ended(out) >= 4, process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "ImplicitFunc" in " ".join(child.cmdline())
-    ]
-    assert workers
-    workers[0].kill()
+    wait_until(lambda: count_ended(out) >= 4 and busy_workers(process) != [], process)
+    busy_workers(process)[0].kill()
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
-    check_complete(out)
+    assert "(raylet)" not in output
+    found = check_complete(out)
+    failures = pq.read_table(out / "failures.parquet").to_pandas()
+    assert list(failures.kind) == ["worker_killed"]
+    assert "vanished" in failures.message[0]
+    assert failures.action[0] == "retry"
+    assert found.attempts.sum() == len(found) + 1
 
 
 @ray_cluster
+@pytest.mark.situation(
+    "environment",
+    "--gpus-per-trial asks for more GPUs than any node has",
+    "refused before the first trial, with the largest node's number",
+)
 def test_more_gpus_than_the_cluster_has_are_refused(
     command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -234,35 +265,36 @@ def test_list_and_dry_run_start_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def check_reproducible(out: Path, found: pd.DataFrame) -> None:
-    """A trial run again from its record, here and without Ray, gives the numbers of the record."""
-    manifest = read_manifest(out)
-    row = found[found.arm == "FSD+LCS"].iloc[0]
-    parameters = {
-        name.removeprefix("param/"): value
-        for name, value in row.items()
-        if str(name).startswith("param/") and pd.notna(value)
-    }
-    setup = Setup(
-        out=out,
-        recipe=manifest["space"]["recipe"],
-        data=manifest["data"]["spec"],
-        fold=manifest["data"]["fold"],
-        data_seed=manifest["data"]["seed"],
-        fingerprint=manifest["data"]["fingerprint"],
-        protocol=manifest["protocol"],
-        metric=manifest["headline"],
-        deterministic=manifest["deterministic"],
-        detail_videos=(),
-        num_threads=1,
-        gpus=(0.0, 0.0),
-    )
-    job = Job(9999, 1, int(row.seed), parameters, row.pretrain_key, None, test=True)
-    news: list[News] = []
-    run_trial(job, setup, news.append)
-    result: Any = news[-1].result
-    assert result["chosen_epoch"] == row.chosen_epoch
-    assert result["metrics"] == {name: row[name] for name in result["metrics"]}
+def busy_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the workers of a study that have a trial, or start for one."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "ImplicitFunc" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def check_stopped(
+    process: subprocess.Popen[str], out: Path, status: int, reason: str, within_s: float = 60
+) -> None:
+    """The study ends in time and in words; nothing runs, neither in its records nor on the machine."""
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + within_s
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            family += [
+                child for child in psutil.Process(process.pid).children(recursive=True) if child not in family
+            ]
+        time.sleep(0.1)
+    output, _ = process.communicate(timeout=1)
+    assert process.returncode == status, output
+    assert f"{reason}: stopping after the running epochs" in output
+    assert f"{reason}; the same command continues the study" in output
+    assert "Traceback" not in output
+    assert set(trials(out).status) <= {"complete", "stopped", "waiting"}
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
 
 
 def kill_tree(pid: int) -> None:

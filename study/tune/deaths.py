@@ -6,7 +6,7 @@ from typing import Final
 
 from ray.exceptions import ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayActorError
 
-from study.failures import FailureKind
+from study.failures import PolicyKind
 from study.progress import show_duration
 
 # A worker's own timer starts after the driver's, or just before.
@@ -31,7 +31,7 @@ class Facts:
 class Death:
     """Why an attempt died, for the policy and for the reader."""
 
-    kind: FailureKind
+    kind: PolicyKind
     message: str
 
 

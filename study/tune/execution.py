@@ -12,6 +12,7 @@ from ray import cloudpickle
 from ray.tune.experiment import Trial
 
 from study.agenda import Agenda
+from study.failures import PolicyKind
 from study.job import Job, News
 from study.phases import StudyError
 from study.stopping import Stops
@@ -40,6 +41,7 @@ class _Attempt:
     host: str | None = None
     node: str | None = None
     began_s: float | None = None
+    is_choosy: bool = False  # asked for another node than those where its trial has failed
     has_ended: bool = False  # as the agenda knows
     is_killed: bool = False
 
@@ -59,6 +61,7 @@ class Execution:
     ) -> None:
         self.error: Exception | None = None
         self.has_begun = False  # whether any worker has
+        self.controller: Any = None  # Tune's own
         self._agenda = agenda
         self._stops = stops
         self._concurrency = concurrency
@@ -103,7 +106,8 @@ class Execution:
         job = self._agenda.next_job()
         if job is not None:
             limit_s = self._limits_s[job.stage] if self._limits_s else None
-            self._attempts[tune_id] = _Attempt(job, limit_s)
+            choosy = bool(job.avoid) and _is_other_node_left(job.avoid)
+            self._attempts[tune_id] = _Attempt(job, limit_s, is_choosy=choosy)
         elif not self._attempts and self.hands_out:
             # Waiting would never end: nothing runs that could make room for what is pending.
             raise StudyError("nothing runs and nothing can start: a bug, please report it")
@@ -177,6 +181,11 @@ class Execution:
         if overdue and not attempt.is_killed:
             attempt.is_killed = True
             _kill(tune_trial)
+        if attempt.is_choosy and ran_s is None and not _is_other_node_left(attempt.job.avoid):
+            # Ray would wait for another node for ever.
+            del self._attempts[tune_trial.trial_id]
+            self._died(attempt, "node_lost", "all nodes were lost but those where it had failed")
+            self.controller.stop_trial(tune_trial)
 
     def _stop_now(self) -> None:
         """Kill what runs; workers that are still starting end with the connection to Ray."""
@@ -185,9 +194,13 @@ class Execution:
             if attempt.tune_trial is not None:
                 _kill(attempt.tune_trial)
 
-    def _died(self, attempt: _Attempt, kind: Any, message: str) -> None:
+    def _died(self, attempt: _Attempt, kind: PolicyKind, message: str) -> None:
         job = attempt.job
         self._agenda.died(job.trial, job.attempt, kind, message, attempt.host, attempt.node)
+
+
+def _is_other_node_left(avoid: Sequence[str]) -> bool:
+    return any(node["NodeID"] not in avoid for node in live_nodes())
 
 
 def _kill(tune_trial: Trial) -> None:

@@ -21,6 +21,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import Callback, FailureConfig, RunConfig, Stopper, TuneConfig
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from study.agenda import Agenda
@@ -72,6 +73,8 @@ def run_agenda(
             with _scratch(setup) as folder, suppress(StopNow):
                 _run_tune(execution, _trainable(run, setup), resources, stages, folder)
         except Exception as error:
+            if execution.error is not None:
+                raise execution.error from error
             crashes = 1 if execution.has_begun else crashes + 1
             reason = f"Ray Tune gave up: {str(error).strip().splitlines()[-1]}"
             if crashes >= _CRASHES_ALLOWED or not ray.is_initialized():
@@ -110,6 +113,7 @@ def _run_tune(
         tune.with_resources(trainable, resources_of),
         tune_config=TuneConfig(
             search_alg=_AgendaSearcher(execution),
+            scheduler=_AgendaScheduler(execution),
             num_samples=-1,
             # Our own searcher holds trials back, so Tune needs no limit; a worker serves trial after trial.
             reuse_actors=True,
@@ -164,6 +168,17 @@ class _AgendaSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Restore nothing: the ledger is the state."""
+
+
+class _AgendaScheduler(FIFOScheduler):
+    """Starts trials in order, and knows who can call one off that has not begun."""
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__()
+        self._execution = execution
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._execution.controller = tune_controller
 
 
 class _AgendaStopper(Stopper):

@@ -88,7 +88,7 @@ def test_full_disk_says_what_is_needed_and_how_it_goes_on(tmp_path: Path) -> Non
     message = disk_full_message(tmp_path, trials_left=40, bytes_per_trial=2.5e6)
     assert str(tmp_path) in message
     assert "the 40 trials that are left need about 100.0 MB" in message
-    assert "the same command continues" in message
+    assert message.endswith("; free some space")
     assert "trials that are left" not in disk_full_message(tmp_path, 40, 0.0)
 
 
