@@ -6,23 +6,18 @@ phases do. The agenda knows neither Ray nor processes: it hands out jobs, is tol
 writes the ledger. Once it is told to stop it hands out nothing more, and every trial stops at its next epoch.
 """
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ftcl.recipes.config import configure
 from ftcl.recipes.recipe import Recipe
 from study.attempts import Attempts
 from study.entries import Entries
 from study.failures import FailureKind, Policy, PolicyKind
 from study.goal import Goal
 from study.job import Job, News
+from study.keys import Keys
 from study.ledger import Ledger
 from study.phases import Phase, Wanted
-from study.pretrain import export_key
 from study.rows import Cell, Row, Status
 from study.seeds import SeedPool
 from study.spec import Gate
@@ -39,16 +34,6 @@ class Listener(Protocol):
     def superseded(self, row: Row) -> None: ...
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What the keys of models and checkpoints are made of, beside configuration and seed."""
-
-    preset: str
-    fingerprint: str
-    deterministic: bool
-    protocol: str
-
-
 class Agenda:
     """Hands out the trials of a study in order, and takes in what they report."""
 
@@ -60,7 +45,7 @@ class Agenda:
         *,
         fixed: Mapping[str, Any],
         goal: Goal,
-        identity: Identity,
+        keys: Keys,
         gate: Gate | None,
         pretrain_early: bool,
         has_export: Callable[[str], bool],
@@ -75,7 +60,7 @@ class Agenda:
         self._pools = {phase.name: phase.pool for phase in phases}
         self._fixed = fixed
         self._goal = goal
-        self._identity = identity
+        self._keys = keys
         self._gate = gate
         self._pretrain_early = pretrain_early
         self._has_export = has_export
@@ -154,7 +139,7 @@ class Agenda:
             seed=wanted.seed,
             arm=wanted.arm,
             proposal=wanted.proposal,
-            pretrain_key=self._key(wanted.parameters, self._last - 1, wanted.seed),
+            pretrain_key=self._keys.export(wanted.parameters, self._last - 1, wanted.seed),
         )
         is_there = self._entries.has(cell, wanted.parameters)
         replaced = self._entries.make_room(cell, wanted.parameters)
@@ -208,7 +193,7 @@ class Agenda:
 
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
         """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
-        before = self._key(parameters, stage - 1, seed)
+        before = self._keys.export(parameters, stage - 1, seed)
         state = self._export_state(before)
         if state is None:
             return self._start_export(phase, parameters, stage - 1, seed)
@@ -218,7 +203,7 @@ class Agenda:
             phase=phase,
             stage=self._recipe.stages[stage].name,
             seed=seed,
-            pretrain_key=self._key(parameters, stage, seed),
+            pretrain_key=self._keys.export(parameters, stage, seed),
         )
         # Trials with other settings share it, so its row has what its stages read and what is fixed for all.
         groups = {group for link in self._recipe.stages[: stage + 1] for group in link.key_groups}
@@ -251,7 +236,7 @@ class Agenda:
 
     def _job(self, row: Row) -> Job:
         stage = next(i for i, link in enumerate(self._recipe.stages) if link.name == row.cell.stage)
-        init = self._entries.export(self._key(row.parameters, stage - 1, row.cell.seed) or "")
+        init = self._entries.export(self._keys.export(row.parameters, stage - 1, row.cell.seed) or "")
         return Job(
             trial=row.trial,
             stage=stage,
@@ -260,7 +245,7 @@ class Agenda:
             init=None if init is None else init.result["export"],
             export_key=row.cell.pretrain_key if stage < self._last else None,
             test=row.cell.phase == "ablation" and stage == self._last,
-            run_key=self._run_key(row),
+            run_key=self._keys.run(row),
             attempt=row.attempts,
             avoid=self._attempts.avoided_nodes(row.trial),
             tags={
@@ -270,28 +255,9 @@ class Agenda:
             },
         )
 
-    def _run_key(self, row: Row) -> str:
-        content = {
-            "cell": vars(row.cell),
-            "parameters": dict(row.parameters),
-            "recipe": [self._recipe.name, self._recipe.version],
-            **dataclasses.asdict(self._identity),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-    def _key(self, parameters: Mapping[str, Any], stage: int, seed: int) -> str | None:
-        return export_key(
-            self._recipe,
-            configure(self._recipe, self._identity.preset, parameters),
-            stage,
-            fingerprint=self._identity.fingerprint,
-            seed=seed,
-            deterministic=self._identity.deterministic,
-        )
-
     def _base_key(self, seed: int) -> str | None:
         if seed not in self._base_keys:
-            self._base_keys[seed] = self._key(self._fixed, self._last - 1, seed)
+            self._base_keys[seed] = self._keys.export(self._fixed, self._last - 1, seed)
         return self._base_keys[seed]
 
     def take(self, news: News) -> bool:

@@ -5,7 +5,7 @@ from typing import Final
 from rich.console import Console
 
 from ftcl.data import VideoDataset
-from study.agenda import Agenda, Identity
+from study.agenda import Agenda
 from study.estimate import count_trials
 from study.job import Setup
 from study.ledger import Ledger
@@ -62,9 +62,7 @@ def assemble(
         [searching, confirming, ablating],
         fixed=space.fixed,
         goal=goal,
-        identity=Identity(
-            plan.data.preset, plan.data.fingerprint, plan.options.deterministic, plan.options.protocol
-        ),
+        keys=plan.keys,
         gate=space.gate,
         pretrain_early=space.shares_pretraining,
         has_export=plan.store.exists,

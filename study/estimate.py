@@ -15,7 +15,6 @@ from ftcl.training.device import choose_device
 from ftcl.training.stage import Stage
 from study import design
 from study.plan import Plan
-from study.pretrain import export_key
 from study.progress import show_duration
 from study.records import TRIALS, read_table
 from study.spec import Settings
@@ -110,14 +109,7 @@ def count_trials(plan: Plan) -> design.Estimate:
     last = len(plan.recipe.stages) - 1
 
     def key(settings: Settings, seed: int) -> str | None:
-        return export_key(
-            plan.recipe,
-            configure(plan.recipe, plan.data.preset, settings),
-            last - 1,
-            fingerprint=plan.data.fingerprint,
-            seed=seed,
-            deterministic=plan.options.deterministic,
-        )
+        return plan.keys.export(settings, last - 1, seed)
 
     return design.estimate(plan.space, plan.seeds, key)
 

@@ -13,6 +13,7 @@ from ftcl.recipes.protocol import Protocol, holds_out, selection_split
 from study.design import GATE_ATTEMPTS, Seeds, trial_parameters
 from study.extension import Extension, find_extension, known_counts
 from study.goal import Goal
+from study.keys import Keys
 from study.ledger_location import LedgerError, LedgerLocation
 from study.manifest import differences, new_manifest
 from study.records import MANIFEST, RecordsError, read_manifest
@@ -89,6 +90,12 @@ class Plan:
         metric = self.space.objective.metric
         split = selection_split(self.recipe.stages[-1], self.options.protocol) or "validation"
         return Goal(f"{split}/{metric}", self.recipe.metrics[metric])
+
+    @property
+    def keys(self) -> Keys:
+        """Names of what the trials make."""
+        data, options = self.data, self.options
+        return Keys(self.recipe, data.preset, data.fingerprint, options.deterministic, options.protocol)
 
     @property
     def seeds(self) -> Seeds:

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from study import launch
+from study.assembly import assemble, make_setup
 from study.plan import Options, make_plan
 from study.records import EPOCHS, MANIFEST
 from study.trial import run_trial
@@ -39,10 +40,10 @@ def run_small_study(out: Path) -> None:
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump({**SPACE, **SMALL}, sort_keys=False))
     plan = make_plan(Options(space=str(file), out=str(out)))
-    ledger = open_ledger(plan)
     launch._begin(plan, 0.0)
-    agenda, ablation, _ = launch.assemble(plan, ledger, 1, Console(quiet=True))
-    setup = launch.make_setup(plan, [0.0, 0.0])
+    ledger = open_ledger(plan)
+    agenda, ablation, _ = assemble(plan, ledger, 1, Console(quiet=True))
+    setup = make_setup(plan, [0.0, 0.0])
 
     while (job := agenda.next_job()) is not None:
         run_trial(job, setup, agenda.take)
