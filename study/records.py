@@ -156,12 +156,15 @@ def write_tables(store: Store, rows: Iterable[Row]) -> None:
     """Derive `trials.parquet`, `epochs.parquet` and `failures.parquet` from the ledger's rows."""
     rows = list(rows)
     _write_table(store, TRIALS, [_trial_record(row) for row in rows], _TRIAL_COLUMNS)
-    epochs = [
-        {"trial": row.trial, "epoch": epoch, **row.epochs[epoch]}
-        for row in rows
-        for epoch in sorted(row.epochs)
-    ]
-    _write_table(store, EPOCHS, epochs, {"trial": pa.int64(), "epoch": pa.int64()})
+    # By column: the rows of a long study's epochs, as dicts, would take more memory than its ledger.
+    epochs = [(row.trial, epoch, row.epochs[epoch]) for row in rows for epoch in sorted(row.epochs)]
+    arrays = {
+        "trial": pa.array([trial for trial, _, _ in epochs], pa.int64()),
+        "epoch": pa.array([epoch for _, epoch, _ in epochs], pa.int64()),
+    }
+    for name in dict.fromkeys(name for _, _, metrics in epochs for name in metrics):
+        arrays[name] = pa.array([metrics.get(name) for _, _, metrics in epochs], pa.float64())
+    _write_parquet(store, EPOCHS, pa.table(arrays))
     failures = [_failure_record(row.trial, failure) for row in rows for failure in row.failures]
     _write_table(store, FAILURES, failures, _FAILURE_COLUMNS)
 

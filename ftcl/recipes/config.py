@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -57,11 +58,19 @@ def parameters(recipe: Recipe) -> dict[str, Parameter]:
     """Every parameter of a recipe by full name, in the order of its groups and fields."""
     found = {}
     for group, config_type in recipe.groups.items():
-        hints = get_type_hints(config_type)
-        for field in dataclasses.fields(config_type):
-            name = f"{group}.{field.name}"
-            value_type, optional, choices = _resolve_type(hints[field.name], name)
-            found[name] = Parameter(
+        found |= {parameter.name: parameter for parameter in _parameters_of(group, config_type)}
+    return found
+
+
+@functools.cache  # read for every trial that a study looks at
+def _parameters_of(group: str, config_type: type) -> tuple[Parameter, ...]:
+    hints = get_type_hints(config_type)
+    found = []
+    for field in dataclasses.fields(config_type):
+        name = f"{group}.{field.name}"
+        value_type, optional, choices = _resolve_type(hints[field.name], name)
+        found.append(
+            Parameter(
                 name,
                 value_type,
                 optional,
@@ -70,7 +79,8 @@ def parameters(recipe: Recipe) -> dict[str, Parameter]:
                 field.metadata.get("high"),
                 field.metadata.get("help", ""),
             )
-    return found
+        )
+    return tuple(found)
 
 
 def resolve_name(recipe: Recipe, name: str) -> str:
