@@ -31,7 +31,8 @@ def diagnose(error: Exception) -> tuple[PolicyKind, str]:
         case MemoryError():
             return "host_memory", words or "the process could not get more memory"
         case OSError() if error.errno in DISK_FULL:
-            return "disk_full", f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+            place = f"{error.filename}: " if error.filename else ""
+            return "disk_full", f"{place}{error.strerror}"
         case OSError() if error.errno == errno.ENOMEM:
             return "host_memory", words
         case RuntimeError() if any(part in words for part in _GPU_MEMORY):

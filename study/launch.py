@@ -71,12 +71,16 @@ def run(plan: Plan, console: Console) -> Outcome:
     Raises LaunchError before the first trial, StudyError when nothing is left to go on with.
     """
     started_s = time.monotonic()
-    with _place(plan), hold(plan.ledger, plan.study_id) as held:
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with _place(plan), hold(plan.ledger, plan.study_id, say) as held:
         if plan.store.exists(MANIFEST) == plan.is_new:
             raise LaunchError(f"another process has just changed {plan.out}; give the command again")
         ledger = Ledger(open_storage(plan.ledger, held), plan.study_id)
         for note in held.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            say(note)
         before = sum(row.status in ("complete", "stopped") for row in _present(ledger))
         if plan.finished:
             _update_manifest(plan, {})

@@ -27,7 +27,7 @@ _PACKAGES: Final = (
     "seglearn",
 )
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*):[^@\s]*@")
+_PASSWORD: Final = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*(?=@)|([?&]password)=[^&\s]*")
 
 # What must be equal for two launches to be one study, with the words that a user knows it by.
 _IDENTITY: Final = {
@@ -76,7 +76,7 @@ def environment() -> dict[str, Any]:
 
 def command_line() -> list[str]:
     """Return the command as the user typed it, without passwords."""
-    return [Path(sys.argv[0]).name, *(_PASSWORD.sub(r"\1:***@", word) for word in sys.argv[1:])]
+    return [Path(sys.argv[0]).name, *(_PASSWORD.sub(r"\1\2=***", word) for word in sys.argv[1:])]
 
 
 def usable_cores() -> int:

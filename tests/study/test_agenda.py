@@ -1,5 +1,6 @@
 """The order of work, driven by pretended workers: counts, waiting, stopping, crashes, timing."""
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -143,6 +144,7 @@ def test_every_prefix_of_the_journal_ends_in_the_same_study(
         cut = make_small_plan(deterministic=True, out=str(tmp_path / f"cut{kept}"))
         Path(cut.out).mkdir()
         (Path(cut.out) / FILE_NAME).write_bytes(b"".join(lines[:kept]))
+        shutil.copytree(Path(plan.out) / "pretrained", Path(cut.out) / "pretrained")
         assert essence(finished(cut)) == whole, f"after line {kept}"
 
 
