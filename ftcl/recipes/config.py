@@ -56,7 +56,7 @@ class Parameter:
 
 def parameters(recipe: Recipe) -> dict[str, Parameter]:
     """Every parameter of a recipe by full name, in the order of its groups and fields."""
-    found = {}
+    found: dict[str, Parameter] = {}
     for group, config_type in recipe.groups.items():
         found |= {parameter.name: parameter for parameter in _parameters_of(group, config_type)}
     return found
