@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,11 @@ class Driver:
         self._cluster = cluster
         self._logs = logs
         self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
 
     def start(self) -> None:
         """Give the command; the one before must have ended."""
         assert self.exit_code is not None or self._process is None
         self.launches += 1
-        self._started = time.time()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -64,9 +61,10 @@ class Driver:
         """Whether the command has been given and has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def has_written(self, ledger: Path) -> bool:
-        """Whether the present launch has begun to work: to write the ledger."""
-        return self.runs and ledger.exists() and ledger.stat().st_mtime > self._started
+    @property
+    def has_begun(self) -> bool:
+        """Whether the present launch has started or ended a trial; before, signals end it as any program."""
+        return self.runs and any(line.startswith("[") for line in self.log.read_text().splitlines())
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the driver alone."""

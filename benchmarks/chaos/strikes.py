@@ -219,8 +219,8 @@ def _stop_driver(
 ) -> str | None:
     """Make the driver stop by itself, look whether it left anything running, and start it again."""
     driver = world.driver
-    if not driver.has_written(world.out / LEDGER):
-        return None  # it is still starting, and would end without having begun
+    if not driver.has_begun:
+        return None
     started_s = time.monotonic()
     stop()
     code = driver.wait(_STOP_TIMEOUT_S)
