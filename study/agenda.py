@@ -22,7 +22,7 @@ from study.rows import Cell, Row, Status
 from study.seeds import SeedPool
 from study.spec import Gate
 
-_DROPPED: Final = "its arm is no longer in the search space"
+_DROPPED: Final = "the study no longer asks for it"
 
 
 class Listener(Protocol):
@@ -76,15 +76,16 @@ class Agenda:
         stages = {stage.name for stage in recipe.stages}
         for row in [row for row in ledger.rows.values() if row.cell.stage in stages]:
             self._take_over(row, retry_failed=retry_failed)
+        self._count_failures()
 
     def _take_over(self, row: Row, *, retry_failed: bool) -> None:
         """Find a row of an earlier launch its part in this one."""
-        if row.status in ("running", "waiting") and not self._is_wanted(row):
-            reason = row.superseded or _DROPPED
-            self._entries.supersede(row.trial, reason)
-            self._ledger.end(row.trial, "failed", failure=reason, failure_kind="cancelled")
+        if row.status in ("running", "waiting") and row.superseded is not None:
+            self._drop(row, row.superseded)
         elif row.status in ("running", "waiting"):
             self._attempts.adopt(row)
+            if row.cell.stage != self._recipe.stages[self._last].name:
+                self._attempts.ask_for(row.trial)  # a model is of use to whoever comes to need it
         elif row.status == "failed" and retry_failed and row.superseded is None:
             self._entries.supersede(row.trial, f"it failed ({row.failure_kind}) and is to be tried again")
         elif row.superseded is None:
@@ -93,10 +94,12 @@ class Agenda:
             for epoch in row.epochs:
                 self._stops(row, epoch)
 
-    def _is_wanted(self, row: Row) -> bool:
-        return row.superseded is None and all(
-            phase.wants(row.cell) for phase in self._phases if phase.name == row.cell.phase
-        )
+    def _drop(self, row: Row, reason: str) -> None:
+        """End an interrupted trial that is not wanted any more."""
+        self._entries.supersede(row.trial, reason)
+        self._attempts.ended(row.trial)
+        self._ledger.end(row.trial, "failed", failure=reason, failure_kind="cancelled")
+        self._listener.superseded(self._ledger.rows[row.trial])
 
     @property
     def pools(self) -> Mapping[str, SeedPool]:
@@ -112,12 +115,9 @@ class Agenda:
         """Return the next trial to start; None while all that could start are running, or all are done."""
         if self.stopping is not None:
             return None
-        waiting = self._attempts.next_waiting()
-        if waiting is not None:
-            return self._job(waiting)
         while self._phases:
             phase = self._phases[0]
-            job = self._first_startable()
+            job = self._next_waiting() or self._first_startable()
             if job is not None:
                 return job
             if self._pending and self._pretrain_early:
@@ -127,10 +127,32 @@ class Agenda:
                 for wanted in fresh:
                     self._add(wanted)
                 continue
-            if self._pending or not phase.exhausted() or self._attempts.runs_phase(phase.name):
+            if self._pending or not phase.exhausted() or self._attempts.has_phase(phase.name):
                 break
             self._phases.pop(0)
-        return self._early_pretraining()
+        if not self._phases:
+            for row in self._attempts.adopted:
+                self._drop(row, _DROPPED)
+        return self._next_waiting() or self._early_pretraining()
+
+    def _next_waiting(self) -> Job | None:
+        """Go on with the first interrupted trial whose model is there, or make a model that is missing."""
+        for row in self._attempts.waiting:
+            stage = self._stage(row)
+            key = self._keys.export(row.parameters, stage - 1, row.cell.seed)
+            state = self._export_state(key)
+            if state == "complete":
+                return self._job(self._attempts.resume(row.trial))
+            if state == "failed":
+                self._fail(row, key)
+            elif state is None:
+                job = self._start_export(row.cell.phase, row.parameters, stage - 1, row.cell.seed)
+                if job is not None:
+                    return job
+        return None
+
+    def _stage(self, row: Row) -> int:
+        return next(i for i, link in enumerate(self._recipe.stages) if link.name == row.cell.stage)
 
     def _add(self, wanted: Wanted) -> None:
         cell = Cell(
@@ -144,8 +166,14 @@ class Agenda:
         is_there = self._entries.has(cell, wanted.parameters)
         replaced = self._entries.make_room(cell, wanted.parameters)
         if replaced is not None:
-            self._listener.superseded(self._ledger.rows[replaced])
-        if not is_there:
+            row = self._ledger.rows[replaced]
+            if row.status == "waiting":
+                self._drop(row, row.superseded or _DROPPED)
+            else:
+                self._listener.superseded(row)
+        if is_there:
+            self._attempts.ask_for(self._entries.find(cell) or 0)
+        else:
             self._pending.append((cell, wanted.parameters))
 
     def _first_startable(self) -> Job | None:
@@ -153,8 +181,6 @@ class Agenda:
         while index < len(self._pending):
             cell, parameters = self._pending[index]
             state = self._export_state(cell.pretrain_key)
-            if state == "complete" and self._give_up_lost_export(cell.pretrain_key):
-                state = None
             if state == "complete":
                 del self._pending[index]
                 return self._job(self._start(cell, parameters))
@@ -177,19 +203,15 @@ class Agenda:
         self._end(row.trial, "failed", failure=failure, failure_kind="pretrain_failed")
 
     def _export_state(self, key: str | None) -> Status | None:
-        if key is None:
-            return "complete"
-        row = self._entries.export(key)
-        return None if row is None else row.status
-
-    def _give_up_lost_export(self, key: str | None) -> bool:
-        """Let a pretraining run again whose exported model somebody has removed."""
+        """Say how far the export is that a trial needs; one whose file somebody has removed is made again."""
         row = None if key is None else self._entries.export(key)
-        if row is None or self._has_export(row.result["export"]):
-            return False
-        self._entries.supersede(row.trial, f"its exported model {row.result['export']} is gone")
-        self._listener.superseded(self._ledger.rows[row.trial])
-        return True
+        if row is None:
+            return "complete" if key is None else None
+        if row.status == "complete" and not self._has_export(row.result["export"]):
+            self._entries.supersede(row.trial, f"its exported model {row.result['export']} is gone")
+            self._listener.superseded(self._ledger.rows[row.trial])
+            return None
+        return row.status
 
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
         """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
@@ -221,7 +243,8 @@ class Agenda:
             return None
         for phase in self._phases:
             for seed in (*phase.pool.undecided(), *phase.pool.ungated):
-                if self._export_state(self._base_key(seed)) is None:
+                # Not whether its file is there still: nobody may need it any more.
+                if self._entries.export(self._base_key(seed) or "") is None:
                     job = self._start_export(phase.name, self._fixed, self._last - 1, seed)
                     if job is not None:
                         return job
@@ -235,7 +258,7 @@ class Agenda:
         return row
 
     def _job(self, row: Row) -> Job:
-        stage = next(i for i, link in enumerate(self._recipe.stages) if link.name == row.cell.stage)
+        stage = self._stage(row)
         init = self._entries.export(self._keys.export(row.parameters, stage - 1, row.cell.seed) or "")
         return Job(
             trial=row.trial,
@@ -340,7 +363,8 @@ class Agenda:
             for row in self._entries.present()
         )
         if failed > self._max_failures:
-            self.stop(f"{failed} trials have failed, more than the {self._max_failures} of --max-failures")
+            what = "1 trial has" if failed == 1 else f"{failed} trials have"
+            self.stop(f"{what} failed, and --max-failures {self._max_failures} allows no more")
 
     def _end(
         self,

@@ -25,6 +25,7 @@ class Attempts:
         self._policies = policies
         self._running: dict[int, _Running] = {}
         self._waiting: list[int] = []
+        self._adopted: dict[int, None] = {}
         self._avoid: dict[int, set[str]] = defaultdict(set)
 
     @property
@@ -33,30 +34,46 @@ class Attempts:
         return tuple(self._running)
 
     @property
+    def waiting(self) -> tuple[Row, ...]:
+        """The trials that are to go on, those that were interrupted first in front."""
+        return tuple(self._ledger.rows[trial] for trial in self._waiting)
+
+    @property
+    def adopted(self) -> tuple[Row, ...]:
+        """The trials of earlier launches that nobody has asked for yet."""
+        return tuple(self._ledger.rows[trial] for trial in self._adopted)
+
+    @property
     def any_left(self) -> bool:
         """Whether a trial runs or waits to go on."""
         return bool(self._running or self._waiting)
 
-    def runs_phase(self, phase: str) -> bool:
-        """Say whether a trial of a phase is with a worker."""
-        return any(running.phase == phase for running in self._running.values())
+    def has_phase(self, phase: str) -> bool:
+        """Say whether a trial of a phase runs or waits to go on."""
+        return any(running.phase == phase for running in self._running.values()) or any(
+            row.cell.phase == phase for row in self.waiting
+        )
 
     def avoided_nodes(self, trial: int) -> tuple[str, ...]:
         """Return the nodes on which a trial is not to run again."""
         return tuple(sorted(self._avoid[trial]))
 
     def adopt(self, row: Row) -> None:
-        """Take over a trial that an earlier launch left behind."""
+        """Take over a trial that an earlier launch left behind; it goes on once it is asked for."""
         if row.status == "running":
             message = "the process that ran the study ended without a word"
             self._interrupt(row, "driver_lost", message, lost_s=0.0)
-        self._waiting.append(row.trial)
+        self._adopted[row.trial] = None
 
-    def next_waiting(self) -> Row | None:
+    def ask_for(self, trial: int) -> None:
+        """Let an adopted trial go on."""
+        if trial in self._adopted:
+            del self._adopted[trial]
+            self._waiting.append(trial)
+
+    def resume(self, trial: int) -> Row:
         """Begin the next attempt of a trial that waits to go on."""
-        if not self._waiting:
-            return None
-        trial = self._waiting.pop(0)
+        self._waiting.remove(trial)
         self.begin(self._ledger.rows[trial])
         return self._ledger.begin_attempt(trial)
 
@@ -72,6 +89,9 @@ class Attempts:
     def ended(self, trial: int) -> None:
         """Take note that a trial has ended."""
         self._running.pop(trial, None)
+        self._adopted.pop(trial, None)
+        if trial in self._waiting:
+            self._waiting.remove(trial)
 
     def interrupt(self, trial: int, reason: str) -> None:
         """Stop a trial that goes on with the next launch."""

@@ -31,7 +31,10 @@ class Entries:
         """Enter a row of the ledger."""
         content = (row.cell, _canonical(row.parameters))
         if row.superseded is not None:
-            self._by_content.setdefault(content, row.trial)
+            if row.status in ("complete", "stopped"):
+                self._by_content[content] = row.trial
+            else:
+                self._by_content.setdefault(content, row.trial)
             return
         self._by_content[content] = row.trial
         self._present[_place(row.cell)] = row.trial
@@ -59,6 +62,10 @@ class Entries:
             self._ledger.supersede(wanted, None)
             self._present[place] = wanted
         return before if before != wanted else None
+
+    def find(self, cell: Cell) -> int | None:
+        """Return the trial that fills a place."""
+        return self._present.get(_place(cell))
 
     def supersede(self, trial: int, reason: str) -> None:
         """Take a row's place away from it."""

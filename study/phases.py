@@ -16,7 +16,7 @@ from typing import Any
 
 from study.design import ablation_cells, rank_proposals, should_stop, trial_parameters, winner
 from study.goal import Goal
-from study.rows import Cell, Row
+from study.rows import Row
 from study.search import Proposals, mean_curve
 from study.seeds import SeedPool
 from study.spec import Space
@@ -57,10 +57,6 @@ class Phase(ABC):
     def stops(self, row: Row, epoch: int) -> bool:
         """Say whether a trial is to stop after this epoch."""
         return False
-
-    def wants(self, cell: Cell) -> bool:
-        """Say whether an interrupted trial is still of use."""
-        return True
 
     def close(self) -> None:  # noqa: B027 - only a search has something open
         """Leave nothing open in the ledger."""
@@ -241,9 +237,6 @@ class AblationPhase(Phase):
             Wanted(self.name, seed, trial_parameters(self._space, self.settings, arms[arm]), arm=arm)
             for arm, seed in ablation_cells(self._space, seeds)
         ]
-
-    def wants(self, cell: Cell) -> bool:
-        return cell.arm is None or cell.arm in self._space.ablation.arms
 
     def exhausted(self) -> bool:
         return self.pool.chosen() is not None and self._wanted.issuperset(self.pool.used())
