@@ -80,10 +80,10 @@ def freeze_worker(world: World, rng: random.Random) -> str | None:
 
 def kill_raylet(world: World, rng: random.Random) -> str | None:
     """SIGKILL a node's raylet; its worker goes on as long as Ray lets it, then the node is started again."""
-    node = rng.choice(NODES)
-    raylet, workers = world.cluster.raylet(node), world.cluster.workers(node)
-    if raylet is None or not workers:
+    found = _training_node(world, rng)
+    if found is None:
         return None
+    node, raylet, _ = found
     send(raylet, signal.SIGKILL)
     killed_s, pause_s = time.monotonic(), rng.uniform(1, 6)
     lived_s = 0.0
@@ -97,10 +97,10 @@ def kill_raylet(world: World, rng: random.Random) -> str | None:
 
 def kill_raylet_with_zombie(world: World, rng: random.Random) -> str | None:
     """The same, but its worker sleeps through it and wakes up as a zombie when its trial has moved on."""
-    node = rng.choice(NODES)
-    raylet, workers = world.cluster.raylet(node), world.cluster.workers(node)
-    if raylet is None or not workers:
+    found = _training_node(world, rng)
+    if found is None:
         return None
+    node, raylet, workers = found
     for pid in workers:
         send(pid, signal.SIGSTOP)
     send(raylet, signal.SIGKILL)
@@ -111,6 +111,14 @@ def kill_raylet_with_zombie(world: World, rng: random.Random) -> str | None:
     time.sleep(awake_s)
     world.cluster.start_node(node)
     return f"{node}'s raylet {raylet}; worker {workers} woke up after {asleep_s:.1f} s, for {awake_s:.1f} s"
+
+
+def _training_node(world: World, rng: random.Random) -> tuple[str, int, list[int]] | None:
+    """Return a node with its raylet and its workers, if one has any."""
+    raylets = {node: world.cluster.raylet(node) for node in NODES}
+    workers = {node: world.cluster.workers(node) for node in NODES}
+    found = [(node, raylet, workers[node]) for node, raylet in raylets.items() if raylet and workers[node]]
+    return rng.choice(found) if found else None
 
 
 def kill_driver(world: World, rng: random.Random) -> str | None:

@@ -63,12 +63,17 @@ def read_held(out: Path) -> Held:
 
 
 def newest_running_checkpoint(out: Path) -> Path | None:
-    """Return the checkpoint that a running trial wrote last; None if there is none yet."""
-    found = [
-        path
-        for trial in read_held(out).running
+    """Return the checkpoint that a running trial wrote last; None if there is none to damage.
+
+    One that has none before it to fall back on is left alone, unless it is of the first epoch: a trial that
+    has its result keeps one, and runs again if the ledger loses its end.
+    """
+    found = []
+    for trial in read_held(out).running:
         # The names of a trial's curves end in its run key and its attempt: "....<run key>.<attempt>".
-        for key in {path.name.split(".")[-2] for path in (out / "tensorboard" / str(trial)).glob("*.*.*")}
-        for path in (out / "checkpoints" / key).glob("[0-9]*.pt")
-    ]
+        keys = {path.name.split(".")[-2] for path in (out / "tensorboard" / str(trial)).glob("*.*.*")}
+        for key in keys:
+            paths = list((out / "checkpoints" / key).glob("[0-9]*.pt"))
+            if len(paths) > 1 or any("-000001-" in path.name for path in paths):
+                found += paths
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
