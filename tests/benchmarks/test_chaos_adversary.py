@@ -115,3 +115,6 @@ def test_newest_checkpoint_is_one_of_a_running_trial(tmp_path: Path):
             path.touch()
             os.utime(path, (0, epoch + 10 * trial))
     assert newest_running_checkpoint(tmp_path) == tmp_path / "checkpoints/aaaa" / f"0001-000002-{'0' * 16}.pt"
+
+    (tmp_path / "checkpoints/aaaa" / f"0001-000001-{'0' * 16}.pt").unlink()
+    assert newest_running_checkpoint(tmp_path) is None  # it has none to fall back on
