@@ -24,6 +24,7 @@ NEWS: Final = "news"
 
 # A worker ends itself at its limit; if it could not, because its process or its host hangs, it is killed.
 _OVERDUE_S: Final = 30.0
+_LOOK_EVERY: Final = 50  # turns of Tune's loop
 _FALSE_STARTS_ALLOWED: Final = 3
 
 
@@ -68,6 +69,7 @@ class Execution:
         self._limits_s = limits_s
         self._attempts: dict[str, _Attempt] = {}  # by Tune's id
         self._false_starts = 0  # workers in a row that died before they began
+        self._turns = 0
         self._known = 0  # how many of Tune's trials have been seen
         self._is_over = False
 
@@ -159,6 +161,10 @@ class Execution:
     def turn(self, tune_trials: Sequence[Trial]) -> None:
         """Do what has to be done in every turn of Tune's loop, about ten times a second."""
         if self._stops.poll():
+            self._stop_now()
+        self._turns += 1
+        if self._turns % _LOOK_EVERY == 0 and not live_nodes():
+            self.error = StudyError("no node of the Ray cluster is left; the same command continues")
             self._stop_now()
         if self._is_over:
             raise StopNow
