@@ -1,12 +1,13 @@
 """The command: `python run_study.py --space fsd_lcs`. Parses, calls `study` and `analysis`, prints."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 
-DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 _DESCRIPTION = """\
 Runs a study of a temporal action localization method: a search over its settings, then an ablation of its
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, errors = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(_with_subcommand(given))
+    signal.signal(signal.SIGTERM, _terminate)
     # Imports stay below the parser so that --help and a wrong flag answer at once.
     from study.phases import StudyError
     from study.plan import USER_ERRORS
@@ -50,11 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"the study cannot go on: {error}", style="red", markup=False)
         return WORK_FAILED
     except OSError as error:
-        errors.print(f"error: {error.filename or 'the system'}: {error.strerror}", style="red", markup=False)
+        errors.print(
+            f"error: {error.filename or 'the system'}: {error.strerror or error}", style="red", markup=False
+        )
         return WORK_FAILED
     except KeyboardInterrupt:
         errors.print("interrupted; the same command starts or continues the study", markup=False)
         return INTERRUPTED
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Leave in order, so that nothing is half-done; while trials run, study.stopping takes over."""
+    raise SystemExit(TERMINATED)
 
 
 def _with_subcommand(arguments: list[str]) -> list[str]:

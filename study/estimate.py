@@ -41,6 +41,7 @@ class Cost:
     concurrency: int
     disk: "Disk"
     kept: int
+    changes: tuple[str, ...]  # what is asked beyond what the study in OUT was asked before
 
     @property
     def seconds(self) -> float:
@@ -73,7 +74,7 @@ class Cost:
         if self.kept:
             table.add_row(str(self.kept), "trials of this study are there already, and are not run again")
         lines = [f"one {stage.name}: {stage.epochs} epochs, {stage.seconds:.1f} s" for stage in self.stages]
-        return Group(table, f"measured here, from some steps of each; {'; '.join(lines)}")
+        return Group(*self.changes, table, f"measured here, from some steps of each; {'; '.join(lines)}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def estimate_cost(plan: Plan, concurrency: int) -> Cost:
         stages.append(StageCost(spec.name, stage.epochs, seconds))
     kept = _kept(plan)
     disk = estimate_disk(plan, concurrency, kept)
-    return Cost(count_trials(plan), tuple(stages), concurrency, disk, kept)
+    return Cost(count_trials(plan), tuple(stages), concurrency, disk, kept, plan.extension.lines)
 
 
 def _kept(plan: Plan) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -14,13 +14,22 @@ from study.agenda import Agenda
 from study.assembly import CONTEXT, assemble, make_setup, num_threads
 from study.disk import Ballast, check_disk, disk_full_message, folder_bytes, is_disk_full
 from study.estimate import count_trials, estimate_disk
-from study.ledger import Ledger
-from study.ledger_storage import LedgerLost, hold, open_storage
+from study.ledger import Ledger, is_in
+from study.ledger_storage import Hold, LedgerError, LedgerLost, hold, open_storage
 from study.manifest import memory_bytes, new_launch, usable_cores, versions
 from study.phases import AblationPhase, StudyError
 from study.plan import LaunchError, Plan
 from study.progress import show_duration
-from study.records import GROUND_TRUTH, MANIFEST, read_manifest, write_json, write_tables
+from study.records import (
+    EPOCHS,
+    FAILURES,
+    GROUND_TRUTH,
+    MANIFEST,
+    TRIALS,
+    read_manifest,
+    write_json,
+    write_tables,
+)
 from study.rows import Cell, Row
 from study.spec import Resources, Space
 from study.stopping import Stops
@@ -75,19 +84,24 @@ def run(plan: Plan, console: Console) -> Outcome:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    with _place(plan), hold(plan.ledger, plan.study_id, say) as held:
+    with _folder(plan), hold(plan.ledger, plan.study_id, say) as held:
         if plan.store.exists(MANIFEST) == plan.is_new:
             raise LaunchError(f"another process has just changed {plan.out}; give the command again")
-        ledger = Ledger(open_storage(plan.ledger, held), plan.study_id)
+        ledger = _open_ledger(plan, held)
         for note in held.notes:
             say(note)
         before = sum(row.status in ("complete", "stopped") for row in _present(ledger))
-        if plan.finished:
+        stops = None
+        if plan.finished and _is_whole(plan, ledger, say):
             _update_manifest(plan, {})
             write_tables(plan.store, ledger.rows.values())
-            stops = None
         else:
-            stops = _run_trials(plan, ledger, console)
+            try:
+                stops = _run_trials(plan, ledger, console)
+            except BaseException:
+                if plan.is_new and not ledger.rows:
+                    _leave_no_trace(plan)
+                raise
     rows = _present(ledger)
     pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
     return Outcome(
@@ -101,6 +115,39 @@ def run(plan: Plan, console: Console) -> Outcome:
         troubles=tuple(find_trouble(rows)),
         seconds=time.monotonic() - started_s,
     )
+
+
+def _open_ledger(plan: Plan, held: Hold) -> Ledger:
+    """Open the ledger; a new study's manifest is written first, so that a ledger alone is never found."""
+    if plan.is_new:
+        _update_manifest(plan, {})
+    storage = open_storage(plan.ledger, held)
+    if plan.manifest["launches"] and not is_in(storage, plan.study_id):
+        raise LedgerError(
+            f"the ledger {plan.ledger} does not hold the study of {plan.out}: it was removed or replaced. "
+            "Restore it from a copy, or begin anew with another --out; the tables there stay as they are"
+        )
+    return Ledger(storage, plan.study_id)
+
+
+def _is_whole(plan: Plan, ledger: Ledger, say: Callable[[str], None]) -> bool:
+    """Say whether the ledger of a finished study has all that it had at its end."""
+    had = plan.manifest.get("trials", 0)
+    unended = sum(row.status in ("running", "waiting") for row in ledger.rows.values())
+    if len(ledger.rows) >= had and not unended:
+        return True
+    lost = had - len(ledger.rows) + unended
+    say(f"the ledger {plan.ledger} has lost what it had of {lost} trials; they run again")
+    return False
+
+
+def _leave_no_trace(plan: Plan) -> None:
+    """Take away what a new study has written before its first trial."""
+    with suppress(OSError):
+        for name in (MANIFEST, GROUND_TRUTH, TRIALS, EPOCHS, FAILURES):
+            plan.store.delete(name)
+        if plan.ledger.kind == "journal" and plan.ledger.path is not None:
+            plan.ledger.path.unlink(missing_ok=True)
 
 
 def _present(ledger: Ledger) -> list[Row]:
@@ -196,21 +243,16 @@ def _resources(space: Space) -> dict[str, Resources]:
 
 
 @contextmanager
-def _place(plan: Plan) -> Iterator[None]:
-    """Make the study's folder; leave no folder behind if no study was begun in it."""
+def _folder(plan: Plan) -> Iterator[None]:
+    """Make the study's folder; an empty one is not left behind."""
     folder = plan.store.local
-    if folder is None:
-        yield
-        return
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    found = set(folder.iterdir())
+    made = [] if folder is None else [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        if plan.is_new and not plan.store.exists(MANIFEST):
-            for entry in set(folder.iterdir()) - found:
-                entry.unlink()
+        with suppress(OSError):
             for path in made:
                 path.rmdir()
 
@@ -219,8 +261,6 @@ def _begin(plan: Plan, gpus: float) -> None:
     """Write down what is run, before the first trial."""
     launch = new_launch(plan.extension.lines, num_threads(plan))
     hardware = {**plan.manifest["hardware"], "gpus": gpus} if plan.is_new else plan.manifest["hardware"]
-    if plan.store.exists(MANIFEST) == plan.is_new:
-        raise LaunchError(f"another process has just changed {plan.out}; give the command again")
     _update_manifest(plan, {"hardware": hardware, "launches": [*plan.manifest["launches"], launch]})
     if read_manifest(plan.store)["id"] != plan.study_id:
         raise LaunchError(f"another process has begun a study in {plan.out} too; choose another --out")
@@ -230,7 +270,7 @@ def _begin(plan: Plan, gpus: float) -> None:
 
 def _update_manifest(plan: Plan, changes: dict[str, object]) -> None:
     """Write the manifest as this launch understands the study, keeping what the records have added to it."""
-    recorded = {} if plan.is_new else read_manifest(plan.store)
+    recorded = read_manifest(plan.store) if plan.store.exists(MANIFEST) else {}
     write_json(plan.store, MANIFEST, {**recorded, **plan.manifest, **changes})
 
 
@@ -254,5 +294,10 @@ def _write_records(
         name: {"ungated": pool.ungated, "gated": pool.chosen() if pool.gated else None}
         for name, pool in agenda.pools.items()
     }
-    chosen = {"seeds": seeds, "winner": ablation.settings, "finished": finished}
+    chosen = {
+        "seeds": seeds,
+        "winner": ablation.settings,
+        "finished": finished,
+        "trials": len(ledger.rows),
+    }
     write_json(plan.store, MANIFEST, {**read_manifest(plan.store), **chosen})

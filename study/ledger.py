@@ -27,7 +27,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.failures import Failure, FailureKind
-from study.ledger_storage import Stored, open_study, read_trials
+from study.ledger_storage import LedgerError, Stored, has_study, open_study, read_trials
 from study.metrics import Columns, Metrics
 from study.rows import Cell, Row, Status
 
@@ -39,6 +39,11 @@ _STATE_OF_STATUS: Final[Mapping[Status, TrialState]] = {
     "failed": TrialState.FAIL,
 }
 _STATUS_OF_STATE: Final = {state: status for status, state in _STATE_OF_STATUS.items()}
+
+
+def is_in(storage: BaseStorage, study_id: str) -> bool:
+    """Say whether a storage has the ledger of a study."""
+    return has_study(storage, f"{study_id}/trials")
 
 
 class Ledger:
@@ -60,7 +65,13 @@ class Ledger:
         for stored in read_trials(storage, self._study):
             self._ids[stored.number] = stored.id
             superseded = attributes.get(f"superseded/{stored.number}")
-            self.rows[stored.number] = self._row(stored, superseded)
+            try:
+                self.rows[stored.number] = self._row(stored, superseded)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise LedgerError(
+                    f"the ledger lacks a part of trial {stored.number} of study {study_id} ({error!r}): "
+                    "lines of it were removed or changed; restore it from a copy"
+                ) from error
 
     def start(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
         """Enter a new running trial; its number is its identity from here on."""

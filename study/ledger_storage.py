@@ -22,6 +22,7 @@ __all__ = [
     "LedgerLocation",
     "LedgerLost",
     "Stored",
+    "has_study",
     "hold",
     "open_storage",
     "open_study",
@@ -43,6 +44,15 @@ def open_storage(location: LedgerLocation, held: Hold | None = None) -> BaseStor
             return open_sqlite(location, held)
         case "postgresql":
             return open_postgresql(location, held)
+
+
+def has_study(storage: BaseStorage, name: str) -> bool:
+    """Say whether a storage has a study of this name."""
+    try:
+        storage.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 def open_study(

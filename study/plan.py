@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from ftcl.data import DataError, VideoDataset, load_dataset
@@ -135,6 +135,7 @@ def make_plan(options: Options) -> Plan:
     else:
         _require_same_study(existing, described, ledger, store.location)
         extension = find_extension(existing["space"]["definition"], space, described["space"]["definition"])
+        extension = replace(extension, lines=(*extension.lines, *_ignored(options, space)))
         finished = existing["finished"] and not extension.needs_trials and not options.retry_failed
         manifest = {**existing, "space": described["space"], "finished": finished}
     is_new = existing is None
@@ -167,6 +168,19 @@ def _with_counts(space: Space, options: Options, existing: Mapping[str, Any] | N
         trials = max(trials or space.search.trials, had_trials)
         seeds = max(seeds or space.ablation.seeds, had_seeds)
     return space.with_overrides(trials=trials, seeds=seeds)
+
+
+def _ignored(options: Options, space: Space) -> list[str]:
+    """Say which numbers of the space file are less than the study has; without a flag they are no request."""
+    asked = load_space(options.space)
+    return [
+        f"the space file's {wanted} {name} are fewer than the {has} that the study has, and are ignored"
+        for name, wanted, has in (
+            ("proposals", options.trials or asked.search.trials, space.search.trials),
+            ("seeds", options.seeds or asked.ablation.seeds, space.ablation.seeds),
+        )
+        if wanted < has
+    ]
 
 
 def _require_same_study(

@@ -472,6 +472,58 @@ def test_lost_export_is_made_again_when_it_is_needed(make_small_plan: MakePlan) 
     assert all("is gone" in str(row.superseded) for row in lost)
 
 
+def test_interrupted_trial_whose_model_was_removed_waits_for_a_new_one(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    agenda, ledger = open_agenda(plan)
+    workers = PretendedWorkers(plan, 0, 1)
+    workers.fails = lambda job: job.tags.get("arm") == "cont" and agenda.stop("enough") is None
+    workers.failure_kind = "worker_killed"
+    workers.run(agenda)
+    agenda.close()
+    for name in plan.store.names("pretrained"):
+        plan.store.delete(f"pretrained/{name}")
+    agenda, ledger = open_agenda(plan)
+    again = PretendedWorkers(plan, 0, 2)
+    assert again.run(agenda) and agenda.done
+    assert all(row.status in ("complete", "stopped") for row in ledger.rows.values())
+    assert again.jobs[0].stage == 0
+    assert all(job.stage == 0 or job.init is not None for job in again.jobs)
+
+
+def test_interrupted_trial_of_a_changed_arm_does_not_go_on(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    agenda, ledger = open_agenda(plan)
+    workers = PretendedWorkers(plan, 0, 1)
+    workers.fails = lambda job: job.tags.get("arm") == "cont" and agenda.stop("enough") is None
+    workers.failure_kind = "worker_killed"
+    workers.run(agenda)
+    agenda.close()
+    arms = {**SPACE["ablation"]["arms"], "cont": {"finetune.lambda_fsd": 0.01}}
+    plan = make_small_plan(deterministic=True, space={"ablation": {**SPACE["ablation"], "arms": arms}})
+    agenda, ledger = open_agenda(plan)
+    again = PretendedWorkers(plan, 0, 1)
+    assert again.run(agenda) and agenda.done
+    settings = [job.parameters["finetune.lambda_fsd"] for job in again.jobs if job.tags.get("arm") == "cont"]
+    assert settings == [0.01, 0.01]
+    assert all(row.status not in ("running", "waiting") for row in ledger.rows.values())
+
+
+def test_result_that_was_retried_counts_again_when_it_is_wanted_again(make_small_plan: MakePlan) -> None:
+    def run(fails: bool = False, **options: Any) -> int:
+        plan = make_small_plan(deterministic=True, **options)
+        agenda, _ = open_agenda(plan)
+        workers = PretendedWorkers(plan, 0, 2)
+        workers.fails = lambda job: fails and job.tags.get("arm") == "FSD+LCS"
+        assert workers.run(agenda)
+        return len(workers.jobs)
+
+    arms = {**SPACE["ablation"]["arms"], "FSD+LCS": {"finetune.fsd_len": 4}}
+    run(fails=True)
+    assert run(retry_failed=True) == 2
+    assert run(space={"ablation": {**SPACE["ablation"], "arms": arms}}) == 2
+    assert run() == 0
+
+
 class TestExtending:
     """More of the same study, and no more than that."""
 
