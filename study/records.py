@@ -19,7 +19,7 @@ Reading needs neither Ray, Optuna, torch nor the data: the standard library and 
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -58,6 +58,24 @@ EPOCHS: Final = "epochs.parquet"
 FAILURES: Final = "failures.parquet"
 GROUND_TRUTH: Final = "ground_truth.json"
 
+_DERIVE: Final = "run the study's command again to derive it from the ledger"
+_RESTORE: Final = "restore it from a copy of the study: it cannot be derived from the ledger"
+# Without checksums most damaged pages would be read as other numbers.
+_PARQUET: Final[Mapping[str, Any]] = {"compression": "zstd", "write_page_checksum": True}
+
+# What every manifest has from its study's first launch on.
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "space": (
+        *("name", "title", "recipe", "data", "arms", "baseline", "families", "controls", "seeds"),
+        "definition",
+    ),
+    "recipe": ("name", "version"),
+    "data": ("spec", "preset", "fold", "seed", "fingerprint"),
+}
+_ENTRIES: Final = (
+    *("id", "command", "space", "recipe", "metrics", "headline", "data", "protocol", "deterministic", "seed"),
+    *("gate", "seeds", "winner", "finished", "versions", "git", "hardware", "launches"),
+)
 _TRIAL_COLUMNS: Final = {
     "trial": pa.int64(),
     "phase": pa.string(),
@@ -133,23 +151,38 @@ def write_json(store: Store, name: str, content: Any) -> None:
 def read_manifest(store: Store) -> dict[str, Any]:
     """Return what was run.
 
-    Raises RecordsError if the store holds no study, or one of another schema version.
+    Raises RecordsError if the store holds no study, one of another schema version, or a damaged manifest.
     """
+    place = store.place(MANIFEST)
     try:
         manifest: dict[str, Any] = json.loads(store.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecordsError(f"{store} is not the folder of a study: it has no {MANIFEST}") from error
     except ValueError as error:
-        raise RecordsError(
-            f"{store.place(MANIFEST)} is not valid JSON ({error}); restore it or use another folder"
-        ) from error
+        raise RecordsError(f"{place} is not valid JSON ({error}); {_RESTORE}") from error
+    if not isinstance(manifest, dict):
+        raise RecordsError(f"{place} is not the manifest of a study: it holds no JSON object; {_RESTORE}")
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise RecordsError(
-            f"{store.place(MANIFEST)} has records of schema version {version}; this program reads "
+            f"{place} has records of schema version {version}; this program reads "
             f"{SCHEMA_VERSION}: use the release that wrote it, or run the study again"
         )
+    absent = next(_absent_entries(manifest), None)
+    if absent is not None:
+        raise RecordsError(f"{place} is damaged: it has no entry {absent}; {_RESTORE}")
     return manifest
+
+
+def _absent_entries(manifest: Mapping[str, Any]) -> Iterator[str]:
+    for name in _ENTRIES:
+        if name not in manifest:
+            yield name
+    for name, parts in _PARTS.items():
+        content = manifest.get(name)
+        yield from (
+            f"{name}: {part}" for part in parts if not isinstance(content, dict) or part not in content
+        )
 
 
 def write_tables(store: Store, rows: Iterable[Row]) -> None:
@@ -177,20 +210,21 @@ def write_predictions(store: Store, name: str, columns: Mapping[str, Any]) -> No
 def read_table(store: Store, name: str) -> pa.Table:
     """Read a table of records.
 
-    Raises RecordsError if it is not there or cannot be read.
+    Raises RecordsError if it is not there or damaged.
     """
+    place, remedy = store.place(name), _DERIVE if name in (TRIALS, EPOCHS, FAILURES) else _RESTORE
     try:
         with store.open(name) as file:
-            return pq.read_table(file)
+            table = pq.read_table(file, page_checksum_verification=True)
+        table.validate(full=True)
     except FileNotFoundError as error:
-        raise RecordsError(
-            f"{store.place(name)} is missing; run the study's command again to derive it from the ledger"
-        ) from error
-    except pa.ArrowInvalid as error:
-        raise RecordsError(
-            f"{store.place(name)} cannot be read ({error}); run the study's command again to derive it from "
-            "the ledger"
-        ) from error
+        raise RecordsError(f"{place} is missing; {remedy}") from error
+    except (pa.ArrowException, OSError) as error:
+        # Arrow also raises OSError for damaged pages and for folders, which the system has no number for.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise RecordsError(f"{place} cannot be read ({' '.join(str(error).split())}); {remedy}") from error
+    return table
 
 
 def _trial_record(row: Row) -> dict[str, Any]:
@@ -241,7 +275,7 @@ def _write_table(
 
 
 def _write_parquet(store: Store, name: str, table: pa.Table) -> None:
-    store.write_with(name, lambda file: pq.write_table(table, file, compression="zstd"))
+    store.write_with(name, lambda file: pq.write_table(table, file, **_PARQUET))
 
 
 def _column(values: list[Any]) -> pa.Array:

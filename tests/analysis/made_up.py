@@ -19,6 +19,8 @@ Values = Mapping[str, Sequence[Value]]
 def manifest(**changes: Any) -> dict[str, Any]:
     content = {
         "schema_version": SCHEMA_VERSION,
+        "id": "fsd_lcs-12ab34cd",
+        "command": ["run_study.py", "--space", "fsd_lcs"],
         "space": {
             "name": "fsd_lcs",
             "title": "Do the losses help?",
@@ -31,7 +33,14 @@ def manifest(**changes: Any) -> dict[str, Any]:
             ],
             "controls": {"arms": ["shuffled order"], "against": ["FSD+LCS"]},
             "seeds": 8,
+            "definition": {},
         },
+        "recipe": {"name": "ftcl", "version": 1},
+        "deterministic": False,
+        "seed": 0,
+        "finished": True,
+        "hardware": {},
+        "launches": [],
         "metrics": {"score": "max", "cost": "min"},
         "headline": "score",
         "data": {"spec": "watch", "preset": "watch", "fold": 0, "seed": 3, "fingerprint": "abc123"},

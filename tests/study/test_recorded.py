@@ -10,8 +10,9 @@ import pytest
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
 from study.recorded import Records
-from study.records import MANIFEST, SCHEMA_VERSION, RecordsError, open_store, write_json, write_tables
+from study.records import MANIFEST, RecordsError, open_store, write_json, write_tables
 from study.rows import Cell, Row
+from tests.analysis import made_up
 
 DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 SETTINGS: list[dict[str, Any]] = [
@@ -32,7 +33,7 @@ def cell(stage: str = "finetune", **changes: Any) -> Cell:
 def records(folder: Path, rows: list[Row], **changes: Any) -> Records:
     store = open_store(folder)
     manifest = {
-        "schema_version": SCHEMA_VERSION,
+        **made_up.manifest(),
         "recipe": {"name": "ftcl", "version": 1},
         "launches": [
             {"at": (DAY + datetime.timedelta(days=n)).isoformat(), "num_threads": n} for n in (1, 2, 3)

@@ -1,5 +1,6 @@
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,16 @@ from study.records import (
     SCHEMA_VERSION,
     TRIALS,
     RecordsError,
+    predictions_name,
     read_manifest,
     read_table,
     write_json,
+    write_predictions,
     write_tables,
 )
 from study.rows import Cell, Row
 from study.store import Store, open_store
+from tests.analysis import made_up
 
 STARTED = datetime.datetime(2026, 3, 1, 12, 0, 0, tzinfo=datetime.UTC)
 ROWS = [
@@ -138,6 +142,63 @@ def test_manifest_that_is_no_json_is_named(store: Store) -> None:
     store.write(MANIFEST, b"{")
     with pytest.raises(RecordsError, match="not valid JSON"):
         read_manifest(store)
+
+
+@pytest.mark.situation(
+    "storage",
+    "the manifest of a study is valid JSON, but not that of a study, or has lost entries",
+    "`run`, `reproduce` and `python -m analysis` name the file and say to restore it",
+)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1], "holds no JSON object; restore it from a copy"),
+        ({"schema_version": SCHEMA_VERSION}, "has no entry id; restore it from a copy"),
+        ({**made_up.manifest(), "recipe": {"name": "ftcl"}}, "has no entry recipe: version"),
+        ({**made_up.manifest(), "data": None}, "has no entry data: spec"),
+    ],
+)
+def test_manifest_with_other_content_is_named(store: Store, content: Any, words: str) -> None:
+    write_json(store, MANIFEST, content)
+    with pytest.raises(RecordsError, match=rf"manifest\.json .*{words}"):
+        read_manifest(store)
+
+
+def flip_a_bit(store: Store, name: str) -> None:
+    content = bytearray(store.read(name))
+    content[60] ^= 1  # in the first page
+    store.write(name, bytes(content))
+
+
+@pytest.mark.situation(
+    "storage",
+    "a bit of the detections on record has flipped",
+    "the checksum of its page gives it away; the file is named, to be restored from a copy",
+)
+def test_damaged_detections_are_to_be_restored(store: Store) -> None:
+    name = predictions_name(3)
+    write_predictions(store, name, {"score": [i / 7 for i in range(1000)]})
+    flip_a_bit(store, name)
+    with pytest.raises(
+        RecordsError, match=r"3\.parquet cannot be read .*restore it from a copy of the study"
+    ):
+        read_table(store, name)
+    store.delete(name)
+    with pytest.raises(RecordsError, match=r"3\.parquet is missing; restore it from a copy of the study"):
+        read_table(store, name)
+
+
+def test_flipped_bit_of_a_table_is_found(store: Store) -> None:
+    write_tables(store, ROWS)
+    flip_a_bit(store, EPOCHS)
+    with pytest.raises(RecordsError, match=r"epochs\.parquet cannot be read .*derive it from the ledger"):
+        read_table(store, EPOCHS)
+
+
+def test_folder_in_the_place_of_a_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / TRIALS).mkdir()
+    with pytest.raises(RecordsError, match=r"trials\.parquet cannot be read .*is a directory"):
+        read_table(open_store(tmp_path), TRIALS)
 
 
 @pytest.mark.situation(
