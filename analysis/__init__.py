@@ -2,7 +2,7 @@
 
 from analysis.ablation import ablation_table
 from analysis.load import Study, load_study
-from analysis.output import AblationFiles, print_ablation, write_ablation
+from analysis.output import AblationFiles, print_ablation, show_ablation, write_ablation
 from analysis.statistics import PairedDifference, holm, paired_difference
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "load_study",
     "paired_difference",
     "print_ablation",
+    "show_ablation",
     "write_ablation",
 ]

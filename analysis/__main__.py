@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from analysis.output import FORMATS, print_ablation, write_ablation
-from study.records import StorageError
+from analysis.output import FORMATS, show_ablation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 if the tables are written, 2 if OUT is no study or cannot be written."""
+    """Return 0 if the tables are printed, 2 if OUT is no study or cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Rebuild the ablation tables of a study from its records and print them. A copy of the "
@@ -25,22 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"what to write into OUT, separated by commas, of {', '.join(FORMATS)} (default: all)",
     )
     options = parser.parse_args(arguments)
+    console = Console()
     try:
-        files = write_ablation(options.out, options.format.split(","))
-        console = Console()
-        print_ablation(options.out, console)
-    except ValueError as error:
+        files = show_ablation(options.out, console, options.format.split(","))
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except StorageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(
-            f"error: cannot write the tables ({error}); copy the folder to a writable place", file=sys.stderr
-        )
-        return 2
-    console.print(f"written: {', '.join(files.paths.values())}", soft_wrap=True, markup=False)
+    if files.paths:
+        console.print(f"written: {', '.join(files.paths.values())}", soft_wrap=True, markup=False)
     return 0
 
 

@@ -31,7 +31,7 @@ def conclude(study: Study, table: pd.DataFrame) -> str:
         seeds = "no seed is" if most == 0 else "only one seed is"
         return f"This table supports no conclusion yet: {seeds} complete in an arm and in {study.baseline}."
     clauses = [
-        *(_family_clause(study, table, family) for family in study.families),
+        *(clause for family in study.families for clause in _family_clauses(study, table, family)),
         *_control_clauses(study, table),
         *_caveats(study, table),
         f"conclusions are over training seeds on this split of {study.data}, not over other data",
@@ -40,8 +40,10 @@ def conclude(study: Study, table: pd.DataFrame) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _family_clause(study: Study, table: pd.DataFrame, family: Family) -> str:
-    rows = table[table["family"] == family.name]
+def _family_clauses(study: Study, table: pd.DataFrame, family: Family) -> Iterable[str]:
+    planned = table[table["family"] == family.name]
+    rows = planned[planned["n"] > 0]
+    absent = list(planned.loc[planned["n"] == 0, "arm"])
     found = {
         kind: [
             f"{row['arm']} ({_effect(row)})"
@@ -56,20 +58,23 @@ def _family_clause(study: Study, table: pd.DataFrame, family: Family) -> str:
         "unclear": f"{family.metric} is not shown to differ from {family.against} with",
     }
     told = [f"{words[kind]} {_join(arms)}" for kind, arms in found.items() if arms]
-    return f"over {_range(rows['n'])} paired seeds {_join(told)}{_floor(rows)}"
+    if told:
+        yield f"over {_range(rows['n'])} paired {_seeds(rows['n'].max())} {_join(told)}{_floor(planned)}"
+    if absent:
+        yield f"{_join(absent)} {_has(absent)} no seed to compare with {family.against} on {family.metric}"
 
 
 def _effect(row: pd.Series) -> str:
     if row["n"] < 2:
-        return f"{row['n']} seeds"
+        return f"{row['n']} {_seeds(row['n'])}"
     p = f"Holm p = {row['p_holm']:.3g}"
     inside = row["ci_low"] <= 0 <= row["ci_high"]
     return f"{p}, but its interval includes 0" if inside and row["p_holm"] < ALPHA else p
 
 
 def _floor(rows: pd.DataFrame) -> str:
-    floors = [smallest_p(n) for n in rows["n"]]
-    if not np.nanmin(floors) < ALPHA:
+    floors = [smallest_p(n) for n in rows["n"]]  # nan below two pairs
+    if not any(floor < ALPHA for floor in floors):
         return f", where so few seeds allow no p below {ALPHA}"
     least = np.nanmin(holm(floors))
     if least >= ALPHA:
@@ -81,7 +86,8 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
     direction = study.metrics[study.headline]
     headline = table[table["metric"] == study.headline]
     for against in study.controls_against:
-        rows = headline[(headline["baseline"] == against) & headline["arm"].isin(study.controls)]
+        planned = headline[(headline["baseline"] == against) & headline["arm"].isin(study.controls)]
+        rows, absent = planned[planned["n"] > 0], list(planned.loc[planned["n"] == 0, "arm"])
         found: dict[Verdict, list[str]] = {"better": [], "worse": [], "unclear": []}
         for _, row in rows.iterrows():
             found[verdict(row, direction)].append(row["arm"])
@@ -92,6 +98,8 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
             told.append(f"{_join(found['better'])} {_is(found['better'])} better")
         if found["unclear"]:
             told.append(f"{_join(found['unclear'])} {_is(found['unclear'])} not shown to differ")
+        if absent:
+            told.append(f"{_join(absent)} {_has(absent)} no seed to compare")
         as_good = found["better"] + found["unclear"]
         gain = any(
             verdict(row, study.metrics[row["metric"]]) == "better"
@@ -106,7 +114,8 @@ def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
     seeds = next(iter(study.selections.values()))
     missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
     if missing:
-        yield f"{missing} of {len(study.arms) * len(seeds)} runs are missing (⚠)"
+        is_or_are = "is" if missing == 1 else "are"
+        yield f"{missing} of {len(study.arms) * len(seeds)} runs {is_or_are} missing (⚠)"
     if study.gate is not None and study.gated_seeds is not None:
         yield (
             f"only seeds count whose pretrained model reached {study.gate.metric} = {study.gate.at_least:g} "
@@ -123,8 +132,16 @@ def _range(counts: pd.Series) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def _seeds(count: int) -> str:
+    return "seed" if count == 1 else "seeds"
+
+
 def _is(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
+
+
+def _has(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _join(names: Sequence[str]) -> str:

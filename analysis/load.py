@@ -97,9 +97,10 @@ def load_study(out: str | Path) -> Study:
     trials = _read_trials(store)
     try:
         study = _study(store, manifest, trials)
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise RecordsError(
-            f"{store.place(MANIFEST)} has no entry {error}; the study's command writes it anew"
+            f"{store.place(MANIFEST)} is damaged ({type(error).__name__}: {error}); restore it from a copy "
+            "of the study: it cannot be derived from the ledger"
         ) from error
     _check_metrics(study)
     return study

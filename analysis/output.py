@@ -35,16 +35,9 @@ def write_ablation(out: str | Path, formats: Collection[str] = tuple(FORMATS)) -
 
     OUT is a folder or a URI. Raises what `load_study` raises, ValueError on an unknown format.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"unknown format {unknown[0]}; there are {', '.join(FORMATS)}")
+    _require_known(formats)
     study = load_study(out)
-    table = ablation_table(study)
-    paths = {}
-    for name in formats:
-        study.store.write(f"ablation.{name}", FORMATS[name](study, table).encode())
-        paths[name] = study.store.place(f"ablation.{name}")
-    return AblationFiles(paths)
+    return _write(study, ablation_table(study), formats)
 
 
 def print_ablation(out: str | Path, console: Console) -> None:
@@ -53,7 +46,43 @@ def print_ablation(out: str | Path, console: Console) -> None:
     Raises what `load_study` raises.
     """
     study = load_study(out)
+    _print(study, ablation_table(study), console)
+
+
+def show_ablation(
+    out: str | Path, console: Console, formats: Collection[str] = tuple(FORMATS)
+) -> AblationFiles:
+    """Print the tables of OUT and write them there; what cannot be written is a warning, and left out.
+
+    Raises what `load_study` raises, ValueError on an unknown format.
+    """
+    _require_known(formats)
+    study = load_study(out)
     table = ablation_table(study)
+    _print(study, table, console)
+    try:
+        return _write(study, table, formats)
+    except OSError as error:
+        warning = f"⚠ the tables could not be written ({error}); a copy of the study elsewhere can be"
+        console.print(Text(warning, style="yellow"), soft_wrap=True)
+        return AblationFiles({})
+
+
+def _require_known(formats: Collection[str]) -> None:
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown format {unknown[0]}; there are {', '.join(FORMATS)}")
+
+
+def _write(study: Study, table: pd.DataFrame, formats: Collection[str]) -> AblationFiles:
+    paths = {}
+    for name in formats:
+        study.store.write(f"ablation.{name}", FORMATS[name](study, table).encode())
+        paths[name] = study.store.place(f"ablation.{name}")
+    return AblationFiles(paths)
+
+
+def _print(study: Study, table: pd.DataFrame, console: Console) -> None:
     titles = selection_titles(study)
     console.print()
     console.print(Text(study.title, style="bold"))

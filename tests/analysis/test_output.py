@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from rich.console import Console
 from analysis import ablation_table, load_study, print_ablation, write_ablation
 from analysis.__main__ import main
 from analysis.conclusion import conclude
-from study.records import RecordsError, open_store
+from study.records import RecordsError, Store, open_store
 from tests.analysis import made_up
 
 SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
@@ -44,12 +46,25 @@ def space_with(families: list[dict[str, Any]]) -> dict[str, Any]:
         "name": "one",
         "title": "One",
         "recipe": "ftcl",
+        "data": "watch",
+        "definition": {},
         "arms": {"cont": {}, "+LCS": {}},
         "baseline": "cont",
         "families": families,
         "controls": None,
         "seeds": 8,
     }
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1  # in the first page
+    path.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def test_markdown(write_study: Any) -> None:
@@ -138,7 +153,23 @@ def test_the_sentence_warns_of_too_few_seeds(write_study: Any, num_seeds: int, w
 
 def test_the_sentence_of_an_unfinished_study(write_study: Any) -> None:
     assert "supports no conclusion yet: no seed is complete" in sentence(write_study({}))
-    assert "1 of 48 runs are missing" in sentence(write_study({**VALUES, "acmnet": VALUES["acmnet"][:7]}))
+    assert "1 of 48 runs is missing" in sentence(write_study({**VALUES, "acmnet": VALUES["acmnet"][:7]}))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_sentence_tells_what_is_not_compared_from_what_is_not_shown(write_study: Any) -> None:
+    text = sentence(write_study({arm: VALUES[arm] for arm in ("acmnet", "cont", "+LCS", "+FSD")}))
+    assert "is not shown to differ from cont with +FSD (Holm p" in text
+    assert "; FSD+LCS has no seed to compare with cont on score;" in text
+    assert "of the controls against FSD+LCS (95 % intervals, uncorrected), shuffled order has no seed" in text
+    few = {arm: VALUES[arm][:1] for arm in ("+LCS", "+FSD")}
+    text = sentence(write_study({**few, "cont": VALUES["cont"], "acmnet": VALUES["acmnet"]}))
+    assert (
+        "Over 1 paired seed score is not shown to differ from cont with +FSD (1 seed) and +LCS (1 seed), "
+        in text
+    )
+    text = sentence(write_study({arm: VALUES[arm] for arm in ("cont", "acmnet")}))
+    assert text.startswith("+FSD, +LCS and FSD+LCS have no seed to compare with cont on score; of the")
 
 
 def test_selection_on_test_is_said_at_the_tables_and_in_the_sentence(write_study: Any) -> None:
@@ -200,9 +231,15 @@ def test_a_study_in_a_remote_store_is_read_and_written_there(capsys: pytest.Capt
     [
         (lambda out: out.rename(out.with_name("gone")), "is not a folder"),
         (lambda out: (out / "manifest.json").unlink(), "has no manifest.json"),
-        (lambda out: (out / "manifest.json").write_text('{"schema_version": 2}'), "has no entry 'space'"),
+        (
+            lambda out: (out / "manifest.json").write_text('{"schema_version": 2}'),
+            "it has no entry id; restore it",
+        ),
+        (lambda out: (out / "manifest.json").write_text("[1]"), "it holds no JSON object; restore it"),
         (lambda out: (out / "trials.parquet").unlink(), "trials.parquet is missing"),
         (lambda out: (out / "trials.parquet").write_bytes(b"PAR1"), "trials.parquet cannot be read"),
+        (lambda out: flip_a_bit(out / "trials.parquet"), "trials.parquet cannot be read"),
+        (lambda out: make_folder(out / "trials.parquet"), "trials.parquet cannot be read"),
         (lambda out: pd.DataFrame({"seed": [1]}).to_parquet(out / "trials.parquet"), "has no column trial"),
     ],
 )
@@ -215,6 +252,39 @@ def test_a_folder_that_is_no_study_is_one_clear_error(
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.situation(
+    "storage",
+    "a finished study lies where nothing can be written, such as on a read-only disk",
+    "its tables are printed, with a warning that they could not be written",
+)
+def test_tables_that_cannot_be_written_are_printed(
+    write_study: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Store, name: str, content: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.place(name))
+
+    out = write_study(VALUES)
+    monkeypatch.setattr(Store, "write", refuse)
+    assert main([str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "Over 8 paired seeds" in shown
+    assert "the tables could not be written ([Errno 30] Read-only file system" in shown
+    assert "written: " not in shown
+
+
+def test_records_that_may_not_be_read_are_no_failure_to_write(
+    write_study: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Store, name: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.place(name))
+
+    out = write_study(VALUES)
+    monkeypatch.setattr(Store, "open", refuse)
+    assert main([str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"error: [Errno 13] Permission denied: '{out / 'trials.parquet'}'\n"
 
 
 @pytest.mark.parametrize(
