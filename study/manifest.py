@@ -1,6 +1,7 @@
 """What was run, on what, with which versions: written once per study, compared when the study continues."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ftcl.dp import available_backends, backends
 from study.extension import fixed_part
 from study.records import SCHEMA_VERSION
 
@@ -64,6 +66,7 @@ def environment() -> dict[str, Any]:
     """Return versions, hardware and the state of the source tree."""
     return {
         "versions": versions(),
+        "alignment": alignment(),
         "git": _git(),
         "hardware": {
             "machine": platform.platform(),
@@ -106,6 +109,7 @@ def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(),
         "versions": versions(),
+        "alignment": alignment(),
         "revision": None if git is None else git["revision"],
         "num_threads": num_threads,
         "extension": list(extension),
@@ -115,6 +119,16 @@ def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that can change a number."""
     return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+def alignment() -> dict[str, Any]:
+    """Return what computes alignments on the CPU, which can change the last bits of a number.
+
+    The backends that are available, the default one first, and the digest of the native one's library.
+    """
+    libraries = sorted(Path(backends.__file__).parent.glob("_native*"))
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in libraries]
+    return {"backends": list(available_backends()), "native": digests[0] if digests else None}
 
 
 def _get(manifest: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -60,8 +60,14 @@ def _open_data(records: Records, spec: str | None) -> VideoDataset:
         fold=described["fold"],
         seed=described["seed"],
         hold_out=holds_out(records.manifest["protocol"]),
-        fingerprint=described["fingerprint"],
+        fingerprint=described["fingerprint"] if spec is None else None,
     )
+    if data.fingerprint != described["fingerprint"]:
+        raise DataError(
+            f"--data {spec} is other data than the study's: {data.spec} has the fingerprint "
+            f"{data.fingerprint}, on record is {described['spec']} with {described['fingerprint']}; say "
+            "where the study's own data lie, or drop --data"
+        )
     if data.preset != described["preset"]:
         raise DataError(
             f"the study has the defaults of {described['preset']}, {data.spec} has those of {data.preset}; "

@@ -1,7 +1,7 @@
 """What is unlike the run on record when a trial runs again: versions, source, machine, device, threads."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftcl.training.device import choose_device
@@ -17,6 +17,9 @@ def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
     yield from _changed("version of the recipe", manifest["recipe"]["version"], records.recipe.version)
     for name, version in now["versions"].items():
         yield from _changed(name, then["versions"].get(name), version)
+    alignment = then.get("alignment") or {}  # None in a record of an earlier release
+    if alignment:
+        yield from _changed("alignment on the CPU", _shown(alignment), _shown(now["alignment"]))
     git_then, git_now = manifest["git"] or {}, now["git"] or {}
     yield from _changed("git revision", then["revision"], git_now.get("revision"))
     if git_then.get("diff") != git_now.get("diff"):
@@ -31,6 +34,11 @@ def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
         yield f"threads: {' then '.join(map(str, threads))} on record, {records.num_threads_of(recorded)} now"
     if device != "cpu" and not manifest["deterministic"]:
         yield f"the study is not --deterministic, so equal runs may differ on {device}"
+
+
+def _shown(alignment: Mapping[str, Any]) -> str:
+    default = alignment["backends"][0]
+    return f"{default} {alignment['native']}" if default == "native" else f"{default}"
 
 
 def _changed(what: str, then: Any, now: Any) -> Iterator[str]:

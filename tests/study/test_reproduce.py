@@ -19,10 +19,12 @@ from study import surroundings
 from study.comparison import Comparison, Difference
 from study.job import Job, News, Setup
 from study.ledger_location import FILE_NAME
+from study.manifest import alignment
 from study.plan import LaunchError
 from study.pretrain import load_export, write_export
 from study.records import EPOCHS, MANIFEST, TRIALS, RecordsError, open_store, predictions_name
 from study.reproduce import reproduce
+from tests.study.pretended import acm_folder
 from tests.study.small_study import (
     change_manifest,
     change_rows,
@@ -34,6 +36,7 @@ from tests.study.small_study import (
 pytestmark = pytest.mark.xdist_group("reproduce")  # all use one study, which takes seconds to run
 situation = pytest.mark.situation
 Alter = Callable[..., Path]
+ALIGNMENT = " ".join(filter(None, (alignment()["backends"][0], alignment()["native"])))
 
 # The trials of the study, in the order of its work.
 PRETRAIN, SEARCH, FINETUNE, BLOWN_UP, CONTEXT = 4, 1, 5, 6, 7
@@ -230,6 +233,22 @@ def test_lost_pretrained_model_is_made_again(alter: Alter, damaged: bool) -> Non
     assert comparison.identical
 
 
+@situation(
+    "storage",
+    "a trial is reproduced whose detections on record are damaged",
+    "the file is named, to be restored from a copy; the exit status is 2",
+)
+def test_damaged_detections_are_named(alter: Alter, capsys: pytest.CaptureFixture[str]) -> None:
+    out = alter()
+    path = out / predictions_name(FINETUNE)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    assert run_study.main(["reproduce", str(out), "--trial", str(FINETUNE)]) == run_study.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert f"{path} cannot be read" in error and "restore it from a copy of the study" in error
+
+
 def test_lost_detections_are_not_compared(alter: Alter) -> None:
     out = alter()
     (out / predictions_name(FINETUNE)).unlink()
@@ -290,6 +309,7 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
     def change(manifest: dict[str, Any]) -> None:
         last = manifest["launches"][-1]
         last["versions"]["torch"] = "1.0"
+        last["alignment"] = {"backends": ["torch", "reference"], "native": None}
         last["revision"] = "f00d"
         manifest["hardware"]["cpu"] = "another one"
         manifest["git"] = {"revision": "f00d", "diff": "- a"}
@@ -303,6 +323,7 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
     assert comparison.identical
     for words in (
         "torch: 1.0 on record, ",
+        f"alignment on the CPU: torch on record, {ALIGNMENT} now",
         "git revision: f00d on record, ",
         "cpu: another one on record, ",
         "version of the recipe: 0 on record, 1 now",
@@ -310,6 +331,12 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
         "threads: 7 then 1 on record, 1 now",
     ):
         assert words in text
+
+
+def test_record_of_an_earlier_release_says_nothing_of_alignment(alter: Alter) -> None:
+    out = alter()
+    change_manifest(out, lambda manifest: manifest["launches"][-1].pop("alignment"))
+    assert again(out, CONTEXT).surroundings == ()
 
 
 @pytest.mark.parametrize(("own", "used"), [(None, 3), (2, 2)])
@@ -396,6 +423,19 @@ def test_data_that_are_elsewhere(alter: Alter, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone"):
         again(out, CONTEXT)
     assert again(out, CONTEXT, data="synthetic").identical
+
+
+@situation(
+    "input",
+    "a trial is reproduced with --data that name other data than the study's",
+    "it is not run: the message names both data and both fingerprints",
+)
+def test_data_of_another_study(original: Path, tmp_path: Path) -> None:
+    folder = acm_folder(tmp_path / "data")
+    with pytest.raises(
+        DataError, match=rf"acm:{folder} is other data than .* on record is synthetic with \w+; say where"
+    ):
+        again(original, SEARCH, data=f"acm:{folder}")
 
 
 def test_data_of_another_preset(original: Path) -> None:
