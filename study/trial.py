@@ -208,12 +208,21 @@ def _time_limit(job: Job, setup: Setup, store: Store) -> Iterator[None]:
     folder = store.local or Path(tempfile.gettempdir()) / f"study-{job.run_key}"
     path = folder / crash_name(job.trial, job.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, job.attempt):
+        _delete_if_empty(folder / crash_name(job.trial, attempt))
     with path.open("w") as trace:
         faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
         try:
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+            path.unlink(missing_ok=True)
+
+
+def _delete_if_empty(path: Path) -> None:
+    """Delete what an attempt left that was killed before its time was up."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size == 0:
             path.unlink()
 
 

@@ -482,6 +482,35 @@ told(replace(PRETRAIN, run_key="other", attempt=4), replace(setup, max_seconds=(
     assert sorted(path.name for path in (tmp_path / "crashes").iterdir()) == ["0-4.txt"]
 
 
+def test_empty_traces_of_killed_attempts_are_removed(setup: Setup, store: Store, finetune: Job) -> None:
+    assert store.local is not None
+    folder = (store.local / crash_name(1, 1)).parent
+    store.write(crash_name(1, 1), b"")  # what SIGKILL leaves
+    store.write(crash_name(1, 2), b"Timeout (0:00:01)!")
+    store.write(crash_name(11, 1), b"")  # another trial's, which may be running
+    seen: list[str] = []
+    limited = replace(setup, max_seconds=(None, 600.0))
+    run_trial(
+        replace(finetune, attempt=3),
+        limited,
+        lambda news: seen.extend(path.name for path in folder.iterdir()),
+    )
+    assert set(seen) == {"1-2.txt", "1-3.txt", "11-1.txt"}
+    assert sorted(path.name for path in folder.iterdir()) == ["1-2.txt", "11-1.txt"]
+
+
+def test_a_trace_that_somebody_deleted_is_no_error(setup: Setup, store: Store, finetune: Job) -> None:
+    limited = replace(setup, max_seconds=(None, 600.0))
+    news: list[News] = []
+
+    def tidy(item: News) -> None:
+        news.append(item)
+        store.delete_folder("crashes")
+
+    run_trial(finetune, limited, tidy)
+    assert result_of(news)
+
+
 def test_a_dying_process_says_nothing(setup: Setup, finetune: Job) -> None:
     news: list[News] = []
 
