@@ -1,10 +1,11 @@
 """What a launch did, and what went wrong in it: counts, causes, costs, and what to do."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from study.failures import FIXES, Failure, FailureKind
 from study.progress import show_duration
@@ -54,26 +55,28 @@ def _trouble(kind: FailureKind, cases: Sequence[tuple[Row, Failure | None]]) -> 
     )
 
 
-def trouble_table(troubles: Sequence[Trouble]) -> Table:
-    """Draw what failed, why, what it cost, and what to do."""
-    table = Table(
-        title="What failed", title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold"
-    )
-    table.add_column("kind", no_wrap=True)
-    for name in ("times", "trials lost", "time lost"):
-        table.add_column(name, justify="right")
-    table.add_column("first case", overflow="fold")
-    table.add_column("what to do", overflow="fold")
+def trouble_table(troubles: Sequence[Trouble]) -> RenderableType:
+    """Draw what failed, why, what it cost, and what to do.
+
+    Print it with `soft_wrap=True`: a message that is cut into lines can be neither searched nor copied.
+    """
+    width = max((len(trouble.kind) for trouble in troubles), default=0)
+    lines = [Text("What failed", style="bold")]
     for trouble in troubles:
-        table.add_row(
-            trouble.kind,
-            str(trouble.attempts),
-            str(trouble.trials_failed) if trouble.trials_failed else "·",
-            show_duration(trouble.lost_s),
-            trouble.example,
-            trouble.fix,
-        )
-    return table
+        lines += [
+            Text(f"  {trouble.kind:<{width}}  {', '.join(_costs(trouble))}"),
+            Text(f"    first: {trouble.example}"),
+            Text(f"    to do: {trouble.fix}"),
+        ]
+    return Group(*lines)
+
+
+def _costs(trouble: Trouble) -> Iterator[str]:
+    yield "once" if trouble.attempts == 1 else f"{trouble.attempts} times"
+    if trouble.trials_failed:
+        yield f"{trouble.trials_failed} {'trial' if trouble.trials_failed == 1 else 'trials'} lost"
+    if trouble.lost_s:
+        yield f"{show_duration(trouble.lost_s)} of work lost"
 
 
 def count_statuses(rows: Iterable[Row]) -> Counter[str]:
