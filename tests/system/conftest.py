@@ -4,7 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.postgres import Server, running_server
+from benchmarks.chaos.loopback import enter_own_network
+from tests.system.postgres import Server, find_programs, running_server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_network() -> None:
+    """Keep all servers and clusters of these tests to themselves, once what they need is installed."""
+    find_programs()
+    enter_own_network()
 
 
 @pytest.fixture(scope="session")

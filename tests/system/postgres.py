@@ -18,7 +18,7 @@ class Server:
     """Starts, stops and restarts one server; `url` and `password` are how to reach it."""
 
     def __init__(self, programs: Path, folder: Path, account: str) -> None:
-        self._programs = programs
+        self.find_programs = programs
         self._folder = folder
         self._account = account
         self.port = _free_port()
@@ -52,7 +52,7 @@ class Server:
         self._run("pg_ctl", "-D", "data", "-w", "-m", mode, "stop")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._programs / program), *arguments]
+        command = [str(self.find_programs / program), *arguments]
         # The server refuses to be root.
         user = self._account if os.geteuid() == 0 else None
         done = subprocess.run(
@@ -73,7 +73,7 @@ class Server:
 @contextmanager
 def running_server() -> Iterator[Server]:
     """Start a server, install it first if it is not there, and leave nothing of it behind."""
-    programs = _programs()
+    programs = find_programs()
     account = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     folder = Path(tempfile.mkdtemp(prefix="study-postgres-"))
     shutil.chown(folder, account)
@@ -89,7 +89,8 @@ def running_server() -> Iterator[Server]:
         shutil.rmtree(folder)
 
 
-def _programs() -> Path:
+def find_programs() -> Path:
+    """Return the folder of the server's programs; Debian's package is installed if there is none."""
     found = _installed()
     if found is None:
         _apt_get("update")
