@@ -89,27 +89,27 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(cost.render())
         return DONE
     outcome = run(plan, console)
-    console.print(outcome.summary(), markup=False, highlight=False)
+    console.print(outcome.summary(), markup=False, highlight=False, soft_wrap=True)
     if outcome.troubles:
         from study.summary import trouble_table
 
-        console.print(trouble_table(outcome.troubles))
+        console.print(trouble_table(outcome.troubles), soft_wrap=True)
     if not outcome.finished:
-        console.print(
-            f"{outcome.stopped}; the same command continues the study in {plan.out}",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(outcome.how_to_go_on(plan.out), markup=False, highlight=False, soft_wrap=True)
         return outcome.exit_status
 
-    from analysis import print_ablation, write_ablation
+    from analysis import show_ablation
 
-    write_ablation(plan.out)
-    print_ablation(plan.out, console)
-    console.print(f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False)
+    if show_ablation(plan.out, console).paths:
+        console.print(
+            f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False
+        )
     if plan.store.local is not None:
         console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
-    return WORK_FAILED if outcome.trials["failed"] else DONE
+    if outcome.trials["failed"]:
+        console.print(outcome.how_to_go_on(plan.out), markup=False, highlight=False, soft_wrap=True)
+        return WORK_FAILED
+    return DONE
 
 
 def _reproduce(options: argparse.Namespace, console: Console) -> int:

@@ -65,6 +65,18 @@ class Outcome:
             line += f"; {self.superseded} earlier trials no longer count (trials.parquet says why)"
         return line
 
+    def how_to_go_on(self, out: str) -> str:
+        """Return why the study is not whole, and what makes it so."""
+        failed = self.trials["failed"]
+        what = "1 trial has failed" if failed == 1 else f"{failed} trials have failed"
+        if self.finished:
+            return f"{what}; once the cause is mended, --retry-failed runs what failed again"
+        if self.stopped is not None and "--max-failures" in self.stopped:
+            return (
+                f"{self.stopped}; mend the cause and add --retry-failed, or allow more: the study is in {out}"
+            )
+        return f"{self.stopped}; the same command continues the study in {out}"
+
 
 def default_concurrency(space: Space) -> int:
     """Return how many trials this machine runs at once: what its cores and its memory hold."""
