@@ -25,6 +25,7 @@ from benchmarks.chaos.adversary import ChaosError, Planned, Struck, disturb, pla
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.compare import Check, Study, compare
 from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.loopback import enter_own_network
 from benchmarks.chaos.report import Report
 from benchmarks.chaos.strikes import KILLS, SmallDisk, World
 from benchmarks.chaos.watch import read_held
@@ -48,6 +49,8 @@ def main() -> int:
     """Run both studies, compare them, print and write the report."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
+    if not enter_own_network():
+        print("not root: the cluster listens on every interface of this machine, behind its token")
     deadline_s = time.monotonic() + 60 * options.minutes
     folder: Path = options.out.absolute()
     if folder.exists() and any(folder.iterdir()) and not (folder / "undisturbed").exists():
