@@ -1,8 +1,6 @@
 """A study that is told to end, by the machine or by its budget: as `test_run_study`, with more launches."""
 
-import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,29 +31,6 @@ def test_study_that_is_told_to_end_leaves_nothing_running_and_continues(
     process.send_signal(signal.SIGTERM)
     check_stopped(process, out, 143, "told to end by SIGTERM", within_s=35)
 
-    done = run(command())
-    assert done.returncode == 0, done.stdout + done.stderr
-    check_complete(out)
-
-
-@pytest.mark.situation(
-    "kill",
-    "SIGTERM to the driver and all its processes at once, as a batch system sends it",
-    "the driver ends in order although its Ray is gone; the same command continues",
-)
-def test_sigterm_to_the_whole_group_ends_in_order(command: Callable[..., list[str]], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
-    wait_for(lambda: count_ended(out) >= 3 and busy_workers(process) != [], process)
-    os.killpg(process.pid, signal.SIGTERM)
-    check_stopped(process, out, 143, "told to end by SIGTERM", within_s=35)
     done = run(command())
     assert done.returncode == 0, done.stdout + done.stderr
     check_complete(out)
