@@ -472,14 +472,20 @@ def test_lost_export_is_made_again_when_it_is_needed(make_small_plan: MakePlan) 
     assert all("is gone" in str(row.superseded) for row in lost)
 
 
-def test_interrupted_trial_whose_model_was_removed_waits_for_a_new_one(make_small_plan: MakePlan) -> None:
-    plan = make_small_plan(deterministic=True)
+def interrupt_at(arm: str, plan: Plan) -> None:
+    """Run a study, and stop it while the first trial of an arm is with a worker."""
     agenda, ledger = open_agenda(plan)
     workers = PretendedWorkers(plan, 0, 1)
-    workers.fails = lambda job: job.tags.get("arm") == "cont" and agenda.stop("enough") is None
+    workers.fails = lambda job: job.tags.get("arm") == arm and agenda.stop("enough") is None
     workers.failure_kind = "worker_killed"
     workers.run(agenda)
     agenda.close()
+    assert any(row.cell.arm == arm and row.status == "waiting" for row in ledger.rows.values())
+
+
+def test_interrupted_trial_whose_model_was_removed_waits_for_a_new_one(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(deterministic=True)
+    interrupt_at("cont", plan)
     for name in plan.store.names("pretrained"):
         plan.store.delete(f"pretrained/{name}")
     agenda, ledger = open_agenda(plan)
@@ -492,12 +498,7 @@ def test_interrupted_trial_whose_model_was_removed_waits_for_a_new_one(make_smal
 
 def test_interrupted_trial_of_a_changed_arm_does_not_go_on(make_small_plan: MakePlan) -> None:
     plan = make_small_plan(deterministic=True)
-    agenda, ledger = open_agenda(plan)
-    workers = PretendedWorkers(plan, 0, 1)
-    workers.fails = lambda job: job.tags.get("arm") == "cont" and agenda.stop("enough") is None
-    workers.failure_kind = "worker_killed"
-    workers.run(agenda)
-    agenda.close()
+    interrupt_at("cont", plan)
     arms = {**SPACE["ablation"]["arms"], "cont": {"finetune.lambda_fsd": 0.01}}
     plan = make_small_plan(deterministic=True, space={"ablation": {**SPACE["ablation"], "arms": arms}})
     agenda, ledger = open_agenda(plan)
@@ -580,14 +581,7 @@ class TestExtending:
     def test_interrupted_trial_of_an_arm_that_was_taken_out_is_given_up(
         self, make_small_plan: MakePlan
     ) -> None:
-        plan = make_small_plan(deterministic=True)
-        agenda, ledger = open_agenda(plan)
-        workers = PretendedWorkers(plan, 0, 1)
-        workers.fails = lambda job: job.tags.get("arm") == "acmnet" and agenda.stop("enough") is None
-        workers.failure_kind = "worker_killed"
-        workers.run(agenda)
-        assert any(row.cell.arm == "acmnet" and row.status == "waiting" for row in ledger.rows.values())
-        agenda.close()
+        interrupt_at("acmnet", make_small_plan(deterministic=True))
         arms = {name: arm for name, arm in SPACE["ablation"]["arms"].items() if name != "acmnet"}
         space = {"ablation": {**SPACE["ablation"], "arms": arms}}
         jobs, rows = self.run(make_small_plan(deterministic=True, space=space))
