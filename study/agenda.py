@@ -376,7 +376,6 @@ class Agenda:
         failure_kind: FailureKind | None = None,
         host: str | None = None,
     ) -> None:
-        self._attempts.ended(trial)
         value = (result or {}).get("metrics", {}).get(self._goal.name)
         row = self._ledger.end(
             trial,
@@ -387,6 +386,7 @@ class Agenda:
             host=host,
             value=value,
         )
+        self._attempts.ended(trial)
         if row.superseded is None:
             self._note_end(row)
         self._listener.ended(row)

@@ -109,11 +109,12 @@ class Attempts:
             kind, message, row.attempts, row.last_epoch, self._lost_s(trial), action, host or row.host, _now()
         )
         self._ledger.record_failure(trial, failure)
-        if action == "elsewhere" and node is not None:
-            self._avoid[trial].add(node)
-        self._running.pop(trial, None)
         if action != "never":
             self._ledger.set_waiting(trial)
+            # Only now: a trial that could not be written down (a full disk) is for the end of the launch.
+            self._running.pop(trial, None)
+        if action == "elsewhere" and node is not None:
+            self._avoid[trial].add(node)
         if action in ("retry", "elsewhere"):
             self._waiting.append(trial)
         return action

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from study.ledger_location import LedgerLost
 from study.plan import LaunchError
 from study.store import Store
 
 BALLAST: Final = ".ballast"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _BALLAST_BYTES: Final = 8 << 20  # the states of running trials, and the tables of some thousand trials
 
 
@@ -56,10 +58,13 @@ def _allocate(file: int, size: int) -> None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Say whether an error, or what caused it, is a full disk or a used-up quota."""
+    words = [os.strerror(number) for number in _FULL]
     at: BaseException | None = error
     while at is not None:
-        if isinstance(at, OSError) and at.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(at, OSError) and at.errno in _FULL:
             return True
+        if isinstance(at, LedgerLost) and any(word in str(at) for word in words):
+            return True  # its cause may have been lost on the way through another library
         at = at.__cause__ or at.__context__
     return False
 

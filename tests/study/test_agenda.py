@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from study.failures import PolicyKind
 from study.job import Job, News
-from study.ledger_location import FILE_NAME
+from study.ledger_location import FILE_NAME, LedgerLost
 from study.phases import StudyError
 from study.plan import Plan
 from study.rows import Row
@@ -405,6 +405,26 @@ def test_full_disk_stops_the_study_and_nothing_has_failed(make_small_plan: MakeP
     again, ledger = open_agenda(plan)
     assert PretendedWorkers(plan, 0, 2).run(again) and again.done
     assert {row.status for row in ledger.rows.values()} <= {"complete", "stopped"}
+
+
+@pytest.mark.parametrize("method", ["set_waiting", "end", "record_failure"])
+def test_trial_whose_end_cannot_be_written_is_left_to_the_end_of_the_launch(
+    make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise LedgerLost("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(ledger, method, refuse)
+        kind: PolicyKind = "code_error" if method == "end" else "disk_full"
+        with pytest.raises(LedgerLost):
+            agenda.take(News(job.trial, 1, "here", failure="no space left", kind=kind))
+    agenda.close()
+    assert ledger.rows[job.trial].status == "waiting"
 
 
 def test_trial_that_ends_while_the_study_stops_has_ended(make_small_plan: MakePlan) -> None:

@@ -125,7 +125,7 @@ def test_workers_that_cannot_start_end_the_study(tmp_path: Path) -> None:
         ([signal.SIGINT], 1.0, 4.0, 130),
         ([signal.SIGINT, signal.SIGINT], 60.0, 4.0, 130),
         ([signal.SIGTERM], 60.0, 5.0, 143),
-        ([], 60.0, 4.0, 124),
+        ([], 60.0, 4.0, 3),
     ],
     ids=["interrupted", "interrupted twice", "terminated", "time budget"],
 )
