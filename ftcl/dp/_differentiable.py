@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from ftcl.dp._arguments import check_contents
 from ftcl.dp.backends import choose_backend, solver
@@ -273,7 +273,7 @@ def _solve(
     return outputs if gamma_gradient_B is None else [*outputs, gamma_gradient_B]
 
 
-_solve_operator = torch.library.custom_op("ftcl_dp::unit_gradients", _solve, mutates_args=())
+_solve_operator = library.custom_op("ftcl_dp::unit_gradients", _solve, mutates_args=())
 
 
 @_solve_operator.register_fake
