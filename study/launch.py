@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from rich.console import Console
 
@@ -34,6 +35,9 @@ from study.rows import Cell, Row
 from study.spec import Resources, Space
 from study.stopping import Stops
 from study.summary import Trouble, find_trouble
+
+_DISK_FULL: Final = "the disk is full"
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -102,17 +106,19 @@ def run(plan: Plan, console: Console) -> Outcome:
         ledger = _open_ledger(plan, held)
         for note in held.notes:
             say(note)
-        before = sum(row.status in ("complete", "stopped") for row in _present(ledger))
+        kept = sum(row.status in ("complete", "stopped") for row in _present(ledger))
         stops = None
         if plan.finished and _is_whole(plan, ledger, say):
             _update_manifest(plan, {})
             write_tables(plan.store, ledger.rows.values())
         else:
             try:
-                stops = _run_trials(plan, ledger, console)
-            except BaseException:
+                stops = _run_trials(plan, ledger, kept, console, say)
+            except BaseException as error:
                 if plan.is_new and not ledger.rows:
                     _leave_no_trace(plan)
+                if isinstance(error, LedgerLost):
+                    raise StudyError(str(error)) from error
                 raise
     rows = _present(ledger)
     pretrains = sum(row.cell.stage != plan.recipe.stages[-1].name for row in rows)
@@ -122,7 +128,7 @@ def run(plan: Plan, console: Console) -> Outcome:
         exit_status=0 if stops is None else stops.exit_status,
         trials=Counter(row.status for row in rows),
         pretrains=pretrains,
-        kept=0 if stops is None else before,
+        kept=0 if stops is None else kept,
         superseded=sum(row.superseded is not None for row in ledger.rows.values()),
         troubles=tuple(find_trouble(rows)),
         seconds=time.monotonic() - started_s,
@@ -142,7 +148,7 @@ def _open_ledger(plan: Plan, held: Hold) -> Ledger:
     return Ledger(storage, plan.study_id)
 
 
-def _is_whole(plan: Plan, ledger: Ledger, say: Callable[[str], None]) -> bool:
+def _is_whole(plan: Plan, ledger: Ledger, say: Say) -> bool:
     """Say whether the ledger of a finished study has all that it had at its end."""
     had = plan.manifest.get("trials", 0)
     unended = sum(row.status in ("running", "waiting") for row in ledger.rows.values())
@@ -167,7 +173,7 @@ def _present(ledger: Ledger) -> list[Row]:
     return [row for row in rows if row.superseded is None and row.cell.phase != CONTEXT]
 
 
-def _run_trials(plan: Plan, ledger: Ledger, console: Console) -> Stops:
+def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Say) -> Stops:
     # Ray takes a second to import; a wrong flag, or a finished study, should not wait for it.
     from study.tune.environment import prepare_environment
 
@@ -183,40 +189,44 @@ def _run_trials(plan: Plan, ledger: Ledger, console: Console) -> Stops:
         granted = cluster.grant(wanted, options.gpus_per_trial)
         concurrency = options.concurrency or cluster.slots(granted.values())
         stages = [stage.name for stage in plan.recipe.stages]
-        _announce(plan, ledger, concurrency, console)
+        _announce(plan, ledger, kept, concurrency, say)
         _begin(plan, cluster.gpus)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
         with Ballast(plan.store) as ballast, Stops(agenda, time_budget_s=plan.time_budget_s) as stops:
+            finished = False
             try:
                 with display:
                     run_agenda(agenda, setup, granted, stages, concurrency, stops=stops)
                 if agenda.done:
                     _add_context(plan, ledger, agenda.pools["ablation"].used())
+                    finished = True
             except (OSError, LedgerLost) as error:
                 if not is_disk_full(error):
                     raise StudyError(str(error)) from error
-                agenda.stop("the disk is full")
+                agenda.stop(_DISK_FULL)
                 stops.poll()
             finally:
                 ballast.release()
-                _leave_in_order(plan, ledger, agenda, ablation)
+                _leave_in_order(plan, ledger, agenda, ablation, finished=finished)
     return stops
 
 
-def _leave_in_order(plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase) -> None:
+def _leave_in_order(
+    plan: Plan, ledger: Ledger, agenda: Agenda, ablation: AblationPhase, *, finished: bool
+) -> None:
     """Leave nothing running in the ledger, and the tables as it is; the next launch makes good what fails."""
     with suppress(OSError, LedgerLost):
         agenda.close()
-        _write_records(plan, ledger, agenda, ablation, finished=agenda.done)
+        _write_records(plan, ledger, agenda, ablation, finished=finished)
 
 
 def _why_stopped(plan: Plan, ledger: Ledger, stops: Stops) -> str | None:
     """Return why the launch ended before the study, with what the rest needs if the disk is full."""
     rows = _present(ledger)
-    last = [row.failures[-1].kind for row in rows if row.status == "waiting" and row.failures]
-    full = stops.reason is not None and ("disk_full" in last or stops.reason == "the disk is full")
-    if not full or plan.store.local is None:
+    # Of a worker that found the disk full, its own words; an earlier launch may have left such trials too.
+    full = {_DISK_FULL} | {f.message for row in rows for f in row.failures if f.kind == "disk_full"}
+    if stops.reason not in full or plan.store.local is None:
         return stops.reason
     ended = sum(row.status not in ("running", "waiting") for row in rows)
     counts = count_trials(plan)
@@ -224,16 +234,10 @@ def _why_stopped(plan: Plan, ledger: Ledger, stops: Stops) -> str | None:
     return disk_full_message(plan.store.local, left, folder_bytes(plan.store.local) / max(ended, 1))
 
 
-def _announce(plan: Plan, ledger: Ledger, concurrency: int, console: Console) -> None:
+def _announce(plan: Plan, ledger: Ledger, kept: int, concurrency: int, say: Say) -> None:
     """Say what is kept, what is new and what the disk must hold, before the first trial starts."""
-    rows = _present(ledger)
-    kept = sum(row.status in ("complete", "stopped") for row in rows)
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     if not plan.is_new:
-        waiting = sum(row.status in ("running", "waiting") for row in rows)
+        waiting = sum(row.status in ("running", "waiting") for row in _present(ledger))
         again = f", {waiting} go on from their checkpoints" if waiting else ""
         say(f"continuing {plan.out}: {kept} trials are kept (same settings, seed and data){again}")
     for line in plan.extension.lines:

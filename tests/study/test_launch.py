@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
 
 from study import launch
-from study.ledger_location import FILE_NAME, LedgerBusy, LedgerError
+from study.job import News
+from study.ledger_location import FILE_NAME, LedgerBusy, LedgerError, LedgerLost
 from study.ledger_storage import hold
+from study.phases import StudyError
 from study.plan import Plan
 from study.records import MANIFEST, TRIALS, read_manifest, read_table, write_json, write_tables
+from study.stopping import Stops
 from tests.study.pretended import STUDY_ID, PretendedWorkers, open_agenda
 
 MakePlan = Callable[..., Plan]
@@ -70,7 +74,7 @@ def test_cut_ledger_of_a_finished_study_is_made_whole(
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-20]))
 
-    def run_without_ray(plan: Plan, ledger: object, console: Console) -> None:
+    def run_without_ray(plan: Plan, *_: object) -> None:
         agenda, _ = open_agenda(plan)
         assert PretendedWorkers(plan, 0, 2).run(agenda)
 
@@ -113,6 +117,39 @@ def test_start_that_fails_leaves_nothing(make_small_plan: MakePlan, monkeypatch:
     with pytest.raises(launch.LaunchError):
         launch.run(plan, QUIET)
     assert not Path(plan.out).exists()
+
+
+def test_ledger_that_is_lost_ends_the_launch_in_words(
+    make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise LedgerLost("the server does not answer")
+
+    monkeypatch.setattr(launch, "_run_trials", lose)
+    with pytest.raises(StudyError, match="does not answer"):
+        launch.run(make_small_plan(), QUIET)
+
+
+class Stopped:
+    """How a launch was stopped."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def test_disk_that_was_full_in_an_earlier_launch_is_not_why_this_one_stopped(
+    make_small_plan: MakePlan,
+) -> None:
+    plan = make_small_plan()
+    agenda, ledger = open_agenda(plan)
+    job = agenda.next_job()
+    assert job is not None
+    full = "checkpoints/1.pt: No space left on device"
+    agenda.take(News(job.trial, 1, "here", failure=full, kind="disk_full"))
+    agenda.close()
+    assert "trials that are left need" in str(launch._why_stopped(plan, ledger, cast(Stops, Stopped(full))))
+    interrupted = cast(Stops, Stopped("interrupted by Ctrl-C"))
+    assert launch._why_stopped(plan, ledger, interrupted) == "interrupted by Ctrl-C"
 
 
 @situation(
