@@ -1,9 +1,11 @@
 """The command: `python run_study.py --space fsd_lcs`. Parses, calls `study` and `analysis`, prints."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -23,6 +25,7 @@ examples:
 
   python run_study.py --space fsd_lcs --seeds 16                 more seeds for the study that is there
   python run_study.py reproduce studies/fsd_lcs --trial 17       one trial again, compared with its record
+  python run_study.py doctor --address auto --space fsd_lcs      is every node of the cluster fit for it?
 
 exit status: 0 done, 1 a trial or the study failed, 2 wrong usage or input, 3 stopped by --time-budget,
 130 interrupted (Ctrl-C), 143 preempted (SIGTERM)"""
@@ -31,6 +34,11 @@ _REPRODUCE = """\
 Runs one trial of a study again from its record alone, here and without a cluster, and compares: every loss
 and score of every epoch, the chosen epoch, the final metrics, the detections and the exported weights.
 Nothing in OUT is changed. Exit status: 0 the same to the bit, 1 different, 2 it cannot be run."""
+
+_DOCTOR = """\
+Looks at every node of a Ray cluster, or at this machine, before a study does: versions and code, token,
+clocks, GPUs, and, as asked for, data, storage, ledger and resources. Prints a table with what to mend.
+Exit status: 0 all is well, 1 something is to be mended, 2 the cluster cannot be reached."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +75,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _with_subcommand(arguments: list[str]) -> list[str]:
-    return arguments if arguments[:1] in (["run"], ["reproduce"]) else ["run", *arguments]
+    return arguments if arguments[:1] in (["run"], ["reproduce"], ["doctor"]) else ["run", *arguments]
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -77,6 +85,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     if options.command == "reproduce":
         return _reproduce(options, console)
+    if options.command == "doctor":
+        return _doctor(options, console)
     if options.list:
         for space in list_spaces():
             console.print(f"{space.name:<16}{space.problem or space.title}", markup=False, soft_wrap=True)
@@ -121,10 +131,18 @@ def _reproduce(options: argparse.Namespace, console: Console) -> int:
     return DONE if comparison.identical else WORK_FAILED
 
 
+def _doctor(options: argparse.Namespace, console: Console) -> int:
+    from study.doctor import Questions, examine
+
+    report = examine(Questions(**{name: vars(options)[name] for name in Questions.__dataclass_fields__}))
+    console.print(report.render(), soft_wrap=True)
+    return DONE if report.healthy else WORK_FAILED
+
+
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("run_study.py", description=_DESCRIPTION, formatter_class=form)
-    commands = parser.add_subparsers(required=True, metavar="[run] | reproduce", dest="command")
+    commands = parser.add_subparsers(required=True, metavar="[run] | reproduce | doctor", dest="command")
     run = commands.add_parser(
         "run", prog="run_study.py", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=form
     )
@@ -195,13 +213,9 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus-per-trial",
         type=_share,
         metavar="F",
-        help="GPUs that a trial holds (default: the space's, 0 without any)",
+        help="GPUs that a trial holds (default: the space's, 0 without any); auto measures how many trials fit",
     )
-    where.add_argument(
-        "--address",
-        metavar="ADDR",
-        help="a running Ray cluster, `auto` on its head (default: start one here)",
-    )
+    _add_address(where)
     until = run.add_argument_group("until when")
     until.add_argument(
         "--time-budget",
@@ -223,7 +237,34 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("out", metavar="OUT", help="where the study lies: a folder or a URI")
     again.add_argument("--trial", type=_at_least(0), required=True, metavar="N", help="number of the trial")
     again.add_argument("--data", metavar="SPEC", help="where the data lie here (default: as on record)")
+    _add_doctor(commands, form)
     return parser
+
+
+def _add_doctor(commands: Any, form: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor", prog="run_study.py doctor", description=_DOCTOR, formatter_class=form
+    )
+    doctor.add_argument("--space", metavar="NAME", help="also whether this study's resources are there")
+    doctor.add_argument("--data", metavar="SPEC", help="also whether every node has these data, and the same")
+    doctor.add_argument("--out", metavar="DIR", help="also whether every node can write there and read it")
+    doctor.add_argument("--ledger", metavar="URL", help="also whether the ledger answers")
+    doctor.add_argument(
+        "--gpus-per-trial",
+        type=_share,
+        metavar="F",
+        help="GPUs that a trial shall hold (default: the space's)",
+    )
+    _add_address(doctor)
+
+
+def _add_address(group: Any) -> None:
+    group.add_argument(
+        "--address",
+        metavar="ADDR",
+        default=os.environ.get("RAY_ADDRESS"),
+        help="a running Ray cluster, `auto` on its head (default: $RAY_ADDRESS, else one is started here)",
+    )
 
 
 def _at_least(low: int):  # type: ignore[no-untyped-def]
@@ -235,13 +276,15 @@ def _at_least(low: int):  # type: ignore[no-untyped-def]
     return number
 
 
-def _share(text: str) -> float:
+def _share(text: str) -> float | str:
+    if text == "auto":
+        return text
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs, such as 0.25 or 1")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of GPUs, such as 0.25 or 1, nor auto")
     return value
 
 

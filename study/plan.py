@@ -47,7 +47,7 @@ class Options:
     seeds: int | None = None
     ledger: str | None = field(default=None, repr=False)  # may hold a password
     concurrency: int | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | Literal["auto"] | None = None
     address: str | None = None
     resume: Resume = "auto"
     retry_failed: bool = False
