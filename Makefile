@@ -76,6 +76,11 @@ endif
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
+.venv/cluster: .venv/study
+	@echo 'installing what a cluster needs: about half a minute'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[cluster]'
+	@touch $@
+
 .venv/bench: .venv/study
 	@echo 'installing the packages that the benchmark compares with: about half a minute'
 	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[bench]'
