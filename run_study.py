@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -91,7 +92,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         for space in list_spaces():
             console.print(f"{space.name:<16}{space.problem or space.title}", markup=False, soft_wrap=True)
         return DONE
-    plan = make_plan(Options(**{name: vars(options)[name] for name in Options.__dataclass_fields__}))
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    plan = make_plan(Options(**{name: vars(options)[name] for name in Options.__dataclass_fields__}), say)
     if options.dry_run:
         from study.estimate import estimate_cost
 
@@ -153,8 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--data",
         metavar="SPEC",
-        help="watch (bundled real actions), synthetic, thumos14:DIR, activitynet:DIR or acm:DIR "
-        "(default: the one that the space names)",
+        help="watch (bundled real actions), synthetic, thumos14:DIR, activitynet:DIR or acm:DIR; for DIR also a "
+        "URI such as s3://BUCKET/NAME, copied to each machine once (default: the one that the space names)",
     )
     what.add_argument(
         "--fold", type=_at_least(0), default=0, metavar="K", help="which people test `watch` (default: 0)"

@@ -27,6 +27,7 @@ class Attempts:
         self._waiting: list[int] = []
         self._adopted: dict[int, None] = {}
         self._avoid: dict[int, set[str]] = defaultdict(set)
+        self._unfit: set[str] = set()
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -56,7 +57,7 @@ class Attempts:
 
     def avoided_nodes(self, trial: int) -> tuple[str, ...]:
         """Return the nodes on which a trial is not to run again."""
-        return tuple(sorted(self._avoid[trial]))
+        return tuple(sorted(self._avoid[trial] | self._unfit))
 
     def adopt(self, row: Row) -> None:
         """Take over a trial that an earlier launch left behind; it goes on once it is asked for."""
@@ -115,6 +116,8 @@ class Attempts:
             self._running.pop(trial, None)
         if action == "elsewhere" and node is not None:
             self._avoid[trial].add(node)
+            if kind == "node_unfit":
+                self._unfit.add(node)  # no other trial can run there either
         if action in ("retry", "elsewhere"):
             self._waiting.append(trial)
         return action

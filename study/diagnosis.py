@@ -10,6 +10,7 @@ import torch
 from ftcl.data import DataError
 from ftcl.training.stage import NonFiniteLoss
 from study.failures import PolicyKind
+from study.staging import NodeUnfit
 from study.store import DISK_FULL, StorageError, StoreError
 
 _HOST_MEMORY: Final = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")
@@ -22,6 +23,8 @@ def diagnose(error: Exception) -> tuple[PolicyKind, str]:
     match error:
         case NonFiniteLoss():
             return "non_finite", words
+        case NodeUnfit():
+            return "node_unfit", words
         case DataError():
             return "bad_data", words
         case StorageError() | StoreError():

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from ftcl.data import DataError, VideoDataset, load_dataset
+from ftcl.data import DataError, VideoDataset
 from ftcl.recipes import RECIPES, Recipe
 from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import Protocol, holds_out, selection_split
+from study.copies import Say
 from study.design import GATE_ATTEMPTS, Seeds, trial_parameters
 from study.extension import Extension, find_extension, known_counts
 from study.goal import Goal
@@ -18,6 +19,7 @@ from study.ledger_location import LedgerError, LedgerLocation
 from study.manifest import differences, new_manifest
 from study.records import MANIFEST, RecordsError, read_manifest
 from study.spec import Setting, Space, SpecError, load_space
+from study.staging import open_data
 from study.store import Store, StoreError, open_store
 
 Resume = Literal["auto", "never", "require"]
@@ -103,8 +105,8 @@ class Plan:
         return Seeds(self.options.seed)
 
 
-def make_plan(options: Options) -> Plan:
-    """Check space, data, place and ledger, without leaving a trace.
+def make_plan(options: Options, say: Say | None = None) -> Plan:
+    """Check space, data, place and ledger, without leaving a trace; `say` hears of data that are copied here.
 
     Raises SpecError, DataError, StoreError, LedgerError or LaunchError with the thing, the place and the fix.
     """
@@ -115,11 +117,12 @@ def make_plan(options: Options) -> Plan:
     space = _with_counts(space, options, existing, store.location)
     _require_seeds(options, space)
     recipe = RECIPES[space.recipe]
-    data = load_dataset(
+    data = open_data(
         options.data or space.data,
         fold=options.fold,
         seed=options.data_seed,
         hold_out=holds_out(options.protocol),
+        say=say,
     )
     if space.gate and not data.splits["validation"]:
         raise LaunchError(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ftcl.data import DataError, VideoDataset, load_dataset
+from ftcl.data import DataError, VideoDataset
 from ftcl.recipes.protocol import holds_out
 from study.assembly import detail_videos
 from study.comparison import (
@@ -30,6 +30,7 @@ from study.plan import LaunchError
 from study.pretrain import load_export
 from study.recorded import Recorded, Records
 from study.records import RecordsError, predictions_name, read_table
+from study.staging import open_data
 from study.store import Store, open_store
 from study.surroundings import find_changes
 from study.trial import run_trial
@@ -55,7 +56,7 @@ def reproduce(out: str, trial: int, *, data: str | None) -> Comparison:
 
 def _open_data(records: Records, spec: str | None) -> VideoDataset:
     described = records.manifest["data"]
-    data = load_dataset(
+    data = open_data(
         spec or described["spec"],
         fold=described["fold"],
         seed=described["seed"],

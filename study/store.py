@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from pyarrow import fs
@@ -27,6 +27,16 @@ DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _CONNECT_S, _SILENCE_S = 2.0, 3.0
 _S3_PARAMETERS: Final = {"endpoint_override", "scheme", "region"}
 _CREDENTIALS: Final = {"access_key", "secret_key", "session_token", "password", "token", "account_key"}
+
+
+_CHUNK_BYTES: Final = 8 << 20
+
+
+class FileState(NamedTuple):
+    """What tells that a file has changed."""
+
+    size: int
+    mtime_ns: int | None  # None where the store does not know
 
 
 class Store:
@@ -59,6 +69,12 @@ class Store:
         """Open a file to read parts of it: seekable, for pyarrow and numpy."""
         with self._errors(name):
             return cast(BinaryIO, self._filesystem.open_input_file(self._path(name)))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield a file's content in pieces of some MB."""
+        with self._errors(name), self._filesystem.open_input_file(self._path(name)) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Write a file, replacing what has its name."""
@@ -106,6 +122,18 @@ class Store:
                 fs.FileSelector(self._path(folder), allow_not_found=True, recursive=False)
             )
         return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+
+    def states(self) -> dict[str, FileState]:
+        """Return the size and time of every file, in all folders, by name in order; none if all is absent."""
+        with self._errors(""):
+            found = self._filesystem.get_file_info(
+                fs.FileSelector(self._root, allow_not_found=True, recursive=True)
+            )
+        return {
+            info.path.removeprefix(f"{self._root}/"): FileState(info.size, info.mtime_ns)
+            for info in sorted(found, key=lambda info: info.path)
+            if info.type == fs.FileType.File
+        }
 
     def delete(self, name: str) -> None:
         """Delete a file; an absent one is fine."""
@@ -252,4 +280,4 @@ def _missing(folder: Path) -> list[Path]:
     return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
-__all__ = ["StorageError", "Store", "StoreError", "open_store"]
+__all__ = ["FileState", "StorageError", "Store", "StoreError", "open_store"]

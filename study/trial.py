@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ftcl.data import VideoDataset, load_dataset
+from ftcl.data import VideoDataset
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
 from ftcl.recipes.protocol import holds_out, selection_split, with_protocol
@@ -32,6 +32,7 @@ from study.diagnosis import diagnose
 from study.job import Job, News, Setup
 from study.pretrain import load_export, write_export
 from study.records import crash_name, curves_folder, details_name, predictions_name, write_predictions
+from study.staging import open_data
 from study.store import Store, open_store
 
 Report = Callable[[News], None]
@@ -228,8 +229,8 @@ def _delete_if_empty(path: Path) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _open_data(spec: str, fold: int, seed: int, hold_out: bool, fingerprint: str) -> VideoDataset:
-    # A worker runs many trials; the driver has verified the data before the first.
-    return load_dataset(spec, fold=fold, seed=seed, hold_out=hold_out, verify=False, fingerprint=fingerprint)
+    # A worker runs many trials.
+    return open_data(spec, fold=fold, seed=seed, hold_out=hold_out, fingerprint=fingerprint)
 
 
 def _clear(store: Store, trial: int) -> None:

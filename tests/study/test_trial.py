@@ -14,10 +14,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ftcl.data import load_dataset
 from study import trial
 from study.checkpoints import AttemptCheckpoints, Fenced, checkpoint_folder
 from study.job import Job, News, Setup
 from study.records import crash_name, curves_folder, details_name, predictions_name
+from study.staging import open_data
 from study.store import StorageError, Store, open_store
 from study.trial import run_trial
 from tests.study.pretended import acm_folder
@@ -118,8 +120,14 @@ def test_search_trial_never_sees_the_test_videos(setup: Setup, store: Store, fin
 
 
 def test_reference_protocol_needs_no_validation_videos(tmp_path: Path) -> None:
-    data = f"acm:{acm_folder(tmp_path / 'data')}"
-    setup = make_setup(tmp_path, data=data, protocol="reference", fingerprint="any", detail_videos=())
+    data = load_dataset(f"acm:{acm_folder(tmp_path / 'data')}", hold_out=False)
+    setup = make_setup(
+        tmp_path,
+        data=data.spec,
+        protocol="reference",
+        fingerprint=data.fingerprint,
+        detail_videos=(),
+    )
     parameters = {"pretrain.epochs": 1, "finetune.epochs": 1, "acmnet.num_snippets": 40, "acmnet.width": 8}
     export = result_of(told(replace(PRETRAIN, parameters=parameters), setup))["export"]
     result = result_of(told(replace(FINETUNE, parameters=parameters, init=export), setup))
@@ -366,22 +374,23 @@ def spoilt(how: Callable[[Path], object], words: str, what: str, then: str) -> A
             lambda path: path.unlink(),
             "has no feature file",
             "a feature file vanishes while the study runs",
-            "the trials that read it fail as bad data and name the file",
+            "the trials that open it try other nodes, then fail and name node and file",
         ),
         spoilt(
             lambda path: path.write_bytes(path.read_bytes()[:-20]),
             "cannot be read as a plain .npy array",
             "a feature file is truncated while the study runs",
-            "the trials that read it fail as bad data and name the file",
+            "the trials that open it try other nodes, then fail and name node and file",
         ),
     ],
 )
-def test_a_spoilt_feature_file_is_bad_data(tmp_path: Path, spoil: Any, words: str) -> None:
+def test_a_node_with_a_spoilt_feature_file_is_unfit(tmp_path: Path, spoil: Any, words: str) -> None:
     folder = acm_folder(tmp_path / "data")
-    setup = make_setup(tmp_path / "out", data=f"acm:{folder}", protocol="reference", fingerprint="any")
+    data = open_data(f"acm:{folder}", fold=0, seed=0, hold_out=False)
+    setup = make_setup(tmp_path / "out", data=data.spec, protocol="reference", fingerprint=data.fingerprint)
     spoil(folder / "train" / "train_3.npy")
     kind, message = failure_of(told(PRETRAIN, setup))
-    assert kind == "bad_data"
+    assert kind == "node_unfit"
     assert "train_3" in message
     assert words in message
 
@@ -459,6 +468,7 @@ def test_a_trial_that_hangs_ends_its_process_and_leaves_its_traces(tmp_path: Pat
     script = """
 import sys, time
 from dataclasses import replace
+from ftcl.data import load_dataset
 from study import trial
 from tests.study.trials import PRETRAIN, make_setup, told
 setup = make_setup(sys.argv[1], max_seconds=(60.0, 1.0))
