@@ -155,8 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--data",
         metavar="SPEC",
-        help="watch (bundled real actions), synthetic, thumos14:DIR, activitynet:DIR or acm:DIR; DIR may be a "
-        "URI such as s3://BUCKET/NAME, copied once to each machine (default: the one that the space names)",
+        help="watch (bundled real actions), synthetic, thumos14:DIR, activitynet:DIR or acm:DIR; DIR may be "
+        "a URI such as s3://BUCKET/NAME, copied once to each machine (default: the one that the space names)",
     )
     what.add_argument(
         "--fold", type=_at_least(0), default=0, metavar="K", help="which people test `watch` (default: 0)"
@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gpus-per-trial",
         type=_share,
         metavar="F",
-        help="GPUs that a trial holds (default: the space's, 0 without any); auto measures how many trials fit",
+        help="GPUs that a trial holds (default: the space's, 0 without any); auto measures how many fit",
     )
     _add_address(where)
     until = run.add_argument_group("until when")
