@@ -7,8 +7,7 @@ the start of the workers, Tune's bookkeeping, the ledger's writes and slots that
 import argparse
 import sys
 
-from study.records import TRIALS, read_manifest, read_table
-from study.store import open_store
+from benchmarks.study.finished import read_study
 
 
 def main() -> int:
@@ -19,21 +18,12 @@ def main() -> int:
     parser.add_argument("out", help="the folder or URI of a finished study, run in one go")
     parser.add_argument("--slots", type=int, required=True, help="its --concurrency")
     arguments = parser.parse_args()
-    try:
-        store = open_store(arguments.out)
-        manifest = read_manifest(store)
-        rows = read_table(store, TRIALS).to_pylist()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    trials = [row for row in rows if row["stage"] != "context" and row["superseded"] is None]
+    _, trials = read_study(arguments.out)
     wall_s = (max(t["ended_at"] for t in trials) - min(t["started_at"] for t in trials)).total_seconds()
     own_s = sum(trial["wall_s"] for trial in trials)
     last_stage = next(trial["stage"] for trial in trials if trial["arm"])
     pretrains = [trial for trial in trials if trial["stage"] != last_stage]
     keys = {trial["pretrain_key"] for trial in trials}
-    hardware, versions = manifest["hardware"], manifest["versions"]
-    print(f"{hardware['cpu']}, {hardware['cores']} cores; python {versions['python']}, ray {versions['ray']}")
     print(f"{len(trials)} trials on {arguments.slots} slots in {wall_s:.1f} s, {own_s:.1f} s in trials")
     print(f"overhead per trial: {(arguments.slots * wall_s - own_s) / len(trials):.3f} s")
     print(f"pretrainings: {len(pretrains)}, distinct keys: {len(keys)}")
