@@ -22,7 +22,7 @@ study: .venv/study ## install, then run the study fsd_lcs and print its ablation
 test: .venv/dev ## install, then run all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-test-system: .venv/dev ## install, then run the tests that need root (PostgreSQL), servers or minutes
+test-system: .venv/dev .venv/cluster ## install, then run the tests that need root (PostgreSQL), servers or minutes
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/system $(ARGS)
 
 check: .venv/dev ## install, then check style, types and who imports whom
