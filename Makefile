@@ -40,7 +40,7 @@ bench-dp: .venv/bench ## install, then time ftcl.dp beside other packages and dr
 pins: .venv/python ## renew constraints.txt
 	@rm -rf build/pins && $(PYTHON) -m venv build/pins
 	@grep -e '^torch==' -e '^triton==' constraints.txt > build/pins/torch.txt
-	@build/pins/bin/python -m pip install --quiet -c build/pins/torch.txt setuptools '.[dev,bench]'
+	@build/pins/bin/python -m pip install --quiet -c build/pins/torch.txt setuptools '.[bench,cluster,dev,gcp]'
 	@grep '^#' constraints.txt > build/pins/constraints.txt
 	@build/pins/bin/python -m pip freeze --all --exclude ftcl-study --exclude pip \
 		| sed -e '/^nvidia-/d' -e '/^cuda-/d' -e 's/+.*//' >> build/pins/constraints.txt

@@ -1,4 +1,4 @@
-"""Machines from AWS: spot, and on demand when there is no spot. The node provider of cluster.yaml."""
+"""Machines from AWS: spot, else on demand. The node provider of cluster.yaml."""
 
 from typing import Any, Final
 
