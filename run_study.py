@@ -201,9 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     where.add_argument(
         "--resume",
-        choices=("auto", "never", "require"),
+        choices=("auto", "never", "require", "copy"),
         default="auto",
-        help="auto continues the study in --out or starts one, never wants a new folder, require an old one",
+        help="auto continues the study in --out or starts one, never wants a new folder, require an old one, "
+        "copy one whose ledger was lost with its machine, from the copy in --out",
     )
     where.add_argument(
         "--concurrency",

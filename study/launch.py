@@ -16,6 +16,7 @@ from study.assembly import CONTEXT, assemble, make_setup, num_threads
 from study.disk import Ballast, check_disk, disk_full_message, folder_bytes, is_disk_full
 from study.estimate import count_trials, estimate_disk
 from study.ledger import Ledger, is_in
+from study.ledger_copy import COPY, LedgerCopies, is_copied, restore_copy
 from study.ledger_storage import Hold, LedgerError, LedgerLost, hold, open_storage
 from study.manifest import memory_bytes, new_launch, usable_cores, versions
 from study.phases import AblationPhase, StudyError
@@ -139,13 +140,27 @@ def _open_ledger(plan: Plan, held: Hold) -> Ledger:
     """Open the ledger; a new study's manifest is written first, so that a ledger alone is never found."""
     if plan.is_new:
         _update_manifest(plan, {})
-    storage = open_storage(plan.ledger, held)
-    if plan.manifest["launches"] and not is_in(storage, plan.study_id):
+    if plan.options.resume == "copy":
+        held.notes.append(restore_copy(plan.ledger, plan.store))
+    is_begun = bool(plan.manifest["launches"])
+    is_gone = is_begun and plan.ledger.path is not None and not plan.ledger.path.exists()
+    storage = None if is_gone else open_storage(plan.ledger, held)
+    if storage is None or (is_begun and not is_in(storage, plan.study_id)):
         raise LedgerError(
-            f"the ledger {plan.ledger} does not hold the study of {plan.out}: it was removed or replaced. "
-            "Restore it from a copy, or begin anew with another --out; the tables there stay as they are"
+            f"the ledger {plan.ledger} does not hold the study of {plan.out}: it was removed or replaced, or "
+            f"lies on another machine. {_ways_out(plan)}, or begin anew with another --out; the tables there "
+            "stay as they are"
         )
     return Ledger(storage, plan.study_id)
+
+
+def _ways_out(plan: Plan) -> str:
+    if is_copied(plan.ledger, plan.store) and plan.store.exists(COPY):
+        return (
+            "Go on where it lies; or, if that machine is gone for good, add --resume copy, which restores "
+            "the copy beside the results"
+        )
+    return "Restore it from a copy"
 
 
 def _is_whole(plan: Plan, ledger: Ledger, say: Say) -> bool:
@@ -193,7 +208,11 @@ def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Sa
         _begin(plan, cluster.gpus)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
-        with Ballast(plan.store) as ballast, Stops(agenda, time_budget_s=plan.time_budget_s) as stops:
+        with (
+            LedgerCopies(plan.ledger, plan.store, say),
+            Ballast(plan.store) as ballast,
+            Stops(agenda, time_budget_s=plan.time_budget_s) as stops,
+        ):
             finished = False
             try:
                 with display:

@@ -22,7 +22,7 @@ from study.spec import Setting, Space, SpecError, load_space
 from study.staging import open_data
 from study.store import Store, StoreError, open_store
 
-Resume = Literal["auto", "never", "require"]
+Resume = Literal["auto", "never", "require", "copy"]
 
 
 _HOW_IT_IS_RUN: Final = ("title", "data", "resources", "checkpoints", "failures")
@@ -236,8 +236,8 @@ def _existing(store: Store, resume: Resume) -> dict[str, Any] | None:
         if resume == "never":
             raise LaunchError(f"{out} holds a study already; choose another --out, or drop --resume never")
         return read_manifest(store)
-    if resume == "require":
-        raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume require")
+    if resume in ("require", "copy"):
+        raise LaunchError(f"{out} holds no study to continue; correct --out, or drop --resume {resume}")
     if not _is_vacant(store):
         raise LaunchError(f"{out} holds other files and no study; choose an empty folder with --out")
     if store.local is not None:
