@@ -99,19 +99,16 @@ def winner(values: Mapping[int, Sequence[float]], direction: Direction) -> int:
     return ranked[0]
 
 
-def should_stop(
-    value: float, rung: int, others: Sequence[float], rule: EarlyStopping | None, direction: Direction
-) -> bool:
-    """Whether a run that shows `value` after `rung` epochs stops; `others`: the same seed's values there.
+def should_stop(num_better: int, num_others: int, rung: int, rule: EarlyStopping | None) -> bool:
+    """Whether a run stops after `rung` epochs, where so many of the same seed's others show a better value.
 
     It goes on while it is among the best ceil(keep * (others + 1)), a tie counting for it, where fewer than
     `at_least` others are known, and at an epoch that is no rung.
     """
-    if rule is None or rung not in rule.rungs or len(others) < rule.at_least:
+    if rule is None or rung not in rule.rungs or num_others < rule.at_least:
         return False
-    num_better = sum(other > value if direction == "max" else other < value for other in others)
     # Rounded, since 0.07 * 100 is a little more than 7.
-    return num_better >= math.ceil(round(rule.keep * (len(others) + 1), 9))
+    return num_better >= math.ceil(round(rule.keep * (num_others + 1), 9))
 
 
 @dataclass(frozen=True)

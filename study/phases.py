@@ -17,6 +17,7 @@ from typing import Any
 from study.design import ablation_cells, rank_proposals, should_stop, trial_parameters, winner
 from study.goal import Goal
 from study.rows import Row
+from study.rungs import Rung
 from study.search import Proposals, mean_curve
 from study.seeds import SeedPool
 from study.spec import Space
@@ -82,7 +83,8 @@ class SearchPhase(Phase):
         self._goal = goal
         self._batch = space.search.batch if batched else None
         self._wanted = 0
-        self._rungs: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        sign = 1.0 if goal.direction == "max" else -1.0
+        self._rungs: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
         self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
 
     def wanted(self) -> list[Wanted]:
@@ -119,16 +121,9 @@ class SearchPhase(Phase):
         rule = self._spec.early_stopping
         if rule is None or epoch not in rule.rungs or row.cell.proposal is None:
             return False
-        own = row.cell.proposal
-        values = self._rungs[row.cell.seed, epoch]
-        values[own] = self._goal.curve(row)[epoch]
-        others = [value for proposal, value in values.items() if self._visible(proposal, own)]
-        return should_stop(values[own], epoch, others, rule, self._goal.direction)
-
-    def _visible(self, other: int, own: int) -> bool:
-        if self._batch is None:
-            return other != own
-        return other // self._batch < own // self._batch
+        rung = self._rungs[row.cell.seed, epoch]
+        rung.put(row.cell.proposal, self._goal.curve(row)[epoch])
+        return should_stop(*rung.standing(row.cell.proposal), epoch, rule)
 
     def ended(self, row: Row) -> None:
         number = row.cell.proposal

@@ -30,13 +30,43 @@ class Tally:
         self._sign = 1 if direction == "max" else -1
         self._concurrency = concurrency
         self._last_stage = last_stage
+        self._counts: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
+        self._spent_s = {True: 0.0, False: 0.0}  # by ended trials of the last stage, and of those before
+        self._ended = {True: 0, False: 0}
+        self._users: Counter[str] = Counter()  # of each pretrained model
+        self._best: tuple[float, Row] | None = None
 
     def note(self, row: Row) -> None:
         """Take in a row as it is now; one that was superseded no longer counts."""
+        before = self.rows.get(row.trial)
+        if before is not None:
+            self._count(before, -1)
         if row.superseded is None:
             self.rows[row.trial] = row
+            self._count(row, 1)
         else:
             self.rows.pop(row.trial, None)
+            if self._best is not None and self._best[1].trial == row.trial:
+                self._best = None
+                for other in self.rows.values():
+                    self._compare(other)
+
+    def _count(self, row: Row, times: int) -> None:
+        is_last = row.cell.stage == self._last_stage
+        self._counts[self.group(row)][row.status] += times
+        if is_last and row.cell.pretrain_key:
+            self._users[row.cell.pretrain_key] += times
+        if row.status not in _UNENDED:
+            self._ended[is_last] += times
+            self._spent_s[is_last] += times * row.spent("wall_s")
+        if times > 0:
+            self._compare(row)
+
+    def _compare(self, row: Row) -> None:
+        if row.status == "complete" and row.cell.proposal is not None:
+            value = row.result["metrics"][self.objective]
+            if self._best is None or self._sign * value > self._sign * self._best[0]:
+                self._best = value, row
 
     def group(self, row: Row) -> str:
         """Return the line that a trial is counted in."""
@@ -44,46 +74,34 @@ class Tally:
 
     def counts(self) -> dict[str, Counter[str]]:
         """Return, for each group, how many trials have each status."""
-        counts: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
-        for row in self.rows.values():
-            counts[self.group(row)][row.status] += 1
-        return counts
+        return self._counts
+
+    def ended(self) -> int:
+        """Return how many trials have ended."""
+        return sum(self._ended.values())
 
     def total(self) -> int:
         """Return how many trials there will be at the most, as far as is known (a gate may add some)."""
-        return sum(max(self.totals[group], counts.total()) for group, counts in self.counts().items())
+        return sum(max(self.totals[group], counts.total()) for group, counts in self._counts.items())
 
     def best(self) -> tuple[float, Row] | None:
         """Return the best objective of a complete search or confirmation run so far."""
-        complete = [
-            (row.result["metrics"][self.objective], row)
-            for row in self.rows.values()
-            if row.status == "complete" and row.cell.proposal is not None
-        ]
-        return max(complete, key=lambda item: self._sign * item[0], default=None)
+        return self._best
 
     def shared(self) -> int:
         """Return how many fine-tunings started from a pretrained model that another one had used before."""
-        keys = [
-            row.cell.pretrain_key
-            for row in self.rows.values()
-            if row.cell.stage == self._last_stage and row.cell.pretrain_key
-        ]
-        return len(keys) - len(set(keys))
+        return sum(max(users - 1, 0) for users in self._users.values())
 
     def seconds_left(self) -> float | None:
         """Estimate the time left from the mean time of finished trials; None before the first of them."""
-        spent: dict[bool, list[float]] = {True: [], False: []}
-        for row in self.rows.values():
-            if row.status not in _UNENDED:
-                spent[row.cell.stage == self._last_stage].append(row.spent("wall_s"))
-        if not spent[True]:
+        if not self._ended[True]:
             return None
-        means = {stage: sum(values) / len(values) if values else 0.0 for stage, values in spent.items()}
         left = 0.0
-        for group, counts in self.counts().items():
+        for group, counts in self._counts.items():
+            is_last = group != "pretrain"
             ended = sum(count for status, count in counts.items() if status not in _UNENDED)
-            left += max(self.totals[group] - ended, 0) * means[group != "pretrain"]
+            mean_s = self._spent_s[is_last] / max(self._ended[is_last], 1)
+            left += max(self.totals[group] - ended, 0) * mean_s
         return left / self._concurrency
 
 
@@ -117,8 +135,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
 
     def _line(self, text: str) -> None:
         self._last_line_s = time.monotonic()
-        ended = sum(row.status not in _UNENDED for row in self._tally.rows.values())
-        total = self._tally.total()
+        ended, total = self._tally.ended(), self._tally.total()
         self._console.print(f"[{ended:>3}/{total}] {text}", markup=False, highlight=False, soft_wrap=True)
 
 
