@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from ftcl.recipes.recipe import Recipe
 from study.attempts import Attempts
 from study.entries import Entries
+from study.exports import Exports
 from study.failures import FailureKind, Policy, PolicyKind
 from study.goal import Goal
 from study.job import Job, News
@@ -60,17 +61,16 @@ class Agenda:
         self._pools = {phase.name: phase.pool for phase in phases}
         self._fixed = fixed
         self._goal = goal
-        self._keys = keys
         self._gate = gate
         self._pretrain_early = pretrain_early
-        self._has_export = has_export
         self._max_failures = max_failures
         self._listener = listener
         self._last = len(recipe.stages) - 1
         self._pending: list[tuple[Cell, Mapping[str, Any]]] = []
         self._entries = Entries(ledger)
         self._attempts = Attempts(ledger, policies)
-        self._base_keys: dict[int, str | None] = {}
+        self._keys = keys
+        self._exports = Exports(recipe, keys, fixed, self._entries, has_export, listener.superseded)
         self.stopping: str | None = None
         """Why nothing more is handed out; None while the study goes on."""
         stages = {stage.name for stage in recipe.stages}
@@ -139,8 +139,8 @@ class Agenda:
         """Go on with the first interrupted trial whose model is there, or make a model that is missing."""
         for row in self._attempts.waiting:
             stage = self._stage(row)
-            key = self._keys.export(row.parameters, stage - 1, row.cell.seed)
-            state = self._export_state(key)
+            key = self._exports.key(row.parameters, stage - 1, row.cell.seed)
+            state = self._exports.state(key)
             if state == "complete":
                 return self._job(self._attempts.resume(row.trial))
             if state == "failed":
@@ -161,7 +161,7 @@ class Agenda:
             seed=wanted.seed,
             arm=wanted.arm,
             proposal=wanted.proposal,
-            pretrain_key=self._keys.export(wanted.parameters, self._last - 1, wanted.seed),
+            pretrain_key=self._exports.key(wanted.parameters, self._last - 1, wanted.seed),
         )
         is_there = self._entries.has(cell, wanted.parameters)
         replaced = self._entries.make_room(cell, wanted.parameters)
@@ -180,7 +180,7 @@ class Agenda:
         index = 0
         while index < len(self._pending):
             cell, parameters = self._pending[index]
-            state = self._export_state(cell.pretrain_key)
+            state = self._exports.state(cell.pretrain_key)
             if state == "complete":
                 del self._pending[index]
                 return self._job(self._start(cell, parameters))
@@ -197,41 +197,20 @@ class Agenda:
 
     def _fail(self, row: Row, key: str | None) -> None:
         """End a trial whose pretrained model will never come."""
-        cause = self._entries.export(key or "")
+        cause = self._exports.find(key)
         assert cause is not None
         failure = f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
         self._end(row.trial, "failed", failure=failure, failure_kind="pretrain_failed")
 
-    def _export_state(self, key: str | None) -> Status | None:
-        """Say how far the export is that a trial needs; one whose file somebody has removed is made again."""
-        row = None if key is None else self._entries.export(key)
-        if row is None:
-            return "complete" if key is None else None
-        if row.status == "complete" and not self._has_export(row.result["export"]):
-            self._entries.supersede(row.trial, f"its exported model {row.result['export']} is gone")
-            self._listener.superseded(self._ledger.rows[row.trial])
-            return None
-        return row.status
-
     def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
         """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
-        before = self._keys.export(parameters, stage - 1, seed)
-        state = self._export_state(before)
+        before = self._exports.key(parameters, stage - 1, seed)
+        state = self._exports.state(before)
         if state is None:
             return self._start_export(phase, parameters, stage - 1, seed)
         if state in ("running", "waiting"):
             return None
-        cell = Cell(
-            phase=phase,
-            stage=self._recipe.stages[stage].name,
-            seed=seed,
-            pretrain_key=self._keys.export(parameters, stage, seed),
-        )
-        # Trials with other settings share it, so its row has what its stages read and what is fixed for all.
-        groups = {group for link in self._recipe.stages[: stage + 1] for group in link.key_groups}
-        read = {name: value for name, value in parameters.items() if name.split(".")[0] in groups}
-        own = {**self._fixed, **read}
-        row = self._start(cell, own)
+        row = self._start(*self._exports.trial(phase, parameters, stage, seed))
         if state == "failed":
             self._fail(row, before)
             return None
@@ -244,7 +223,7 @@ class Agenda:
         for phase in self._phases:
             for seed in (*phase.pool.undecided(), *phase.pool.ungated):
                 # Not whether its file is there still: nobody may need it any more.
-                if self._entries.export(self._base_key(seed) or "") is None:
+                if self._exports.base(seed) is None:
                     job = self._start_export(phase.name, self._fixed, self._last - 1, seed)
                     if job is not None:
                         return job
@@ -259,7 +238,7 @@ class Agenda:
 
     def _job(self, row: Row) -> Job:
         stage = self._stage(row)
-        init = self._entries.export(self._keys.export(row.parameters, stage - 1, row.cell.seed) or "")
+        init = self._exports.find(self._exports.key(row.parameters, stage - 1, row.cell.seed))
         return Job(
             trial=row.trial,
             stage=stage,
@@ -277,11 +256,6 @@ class Agenda:
                 if (value := getattr(row.cell, name)) is not None
             },
         )
-
-    def _base_key(self, seed: int) -> str | None:
-        if seed not in self._base_keys:
-            self._base_keys[seed] = self._keys.export(self._fixed, self._last - 1, seed)
-        return self._base_keys[seed]
 
     def take(self, news: News) -> bool:
         """Write down what a trial has to say; return True if it is to stop here."""
@@ -397,7 +371,7 @@ class Agenda:
         )
 
     def _note_end(self, row: Row) -> None:
-        base = self._entries.export(self._base_key(row.cell.seed) or "")
+        base = self._exports.base(row.cell.seed)
         if self._gate is not None and base is not None and row.trial == base.trial:
             value = row.result.get("metrics", {}).get(f"validation/{self._gate.metric}", float("-inf"))
             for phase in self._phases:

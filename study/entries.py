@@ -67,14 +67,15 @@ class Entries:
         """Return the trial that fills a place."""
         return self._present.get(_place(cell))
 
-    def supersede(self, trial: int, reason: str) -> None:
+    def supersede(self, trial: int, reason: str) -> Row:
         """Take a row's place away from it."""
-        cell = self._ledger.rows[trial].cell
-        self._ledger.supersede(trial, reason)
+        row = self._ledger.supersede(trial, reason)
+        cell = row.cell
         if self._present.get(_place(cell)) == trial:
             del self._present[_place(cell)]
         if self._exports.get(cell.pretrain_key or "") == trial:
             del self._exports[cell.pretrain_key or ""]
+        return row
 
     def present(self) -> Iterator[Row]:
         """The rows that count."""
