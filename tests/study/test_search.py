@@ -1,14 +1,17 @@
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma
+from optuna.trial import TrialState
 
 from study.ledger_location import FILE_NAME
 from study.ledger_storage import LedgerLocation, hold, open_storage
 from study.plan import Plan
-from study.search import Proposals, mean_curve
+from study.search import LATEST, Proposals, _Finished, mean_curve
 from study.store import open_store
 
 CONDITIONAL = {
@@ -23,7 +26,9 @@ def plan(make_small_plan: Callable[..., Plan]) -> Plan:
     return make_small_plan()
 
 
-def open_proposals(plan: Plan, folder: Path, seed: int = 0, *, ledger: str | None = None) -> Proposals:
+def open_proposals(
+    plan: Plan, folder: Path, seed: int = 0, *, ledger: str | None = None, latest: int = LATEST
+) -> Proposals:
     folder.mkdir(exist_ok=True)
     location = LedgerLocation.parse(ledger, open_store(folder))
     with hold(location, "a study") as held:
@@ -36,6 +41,7 @@ def open_proposals(plan: Plan, folder: Path, seed: int = 0, *, ledger: str | Non
         direction="max",
         seed=seed,
         defaults=plan.space.defaults("synthetic"),
+        latest=latest,
     )
 
 
@@ -91,6 +97,49 @@ def test_crash_in_the_middle_of_an_ask_is_made_good(plan: Plan, tmp_path: Path) 
         while len(proposals.settings) < 2:
             proposals.ask()
         assert [dict(settings) for settings in proposals.settings.values()] == whole
+
+
+def test_bound_changes_nothing_until_it_bites(plan: Plan, tmp_path: Path) -> None:
+    asked = ask_and_tell(open_proposals(plan, tmp_path / "a"), 40)
+    bounded = ask_and_tell(open_proposals(plan, tmp_path / "b", latest=5), 40)
+    assert bounded[:26] == asked[:26]  # the best 25 are always seen
+    assert bounded != asked
+
+
+def test_interrupted_bounded_search_goes_on_as_if_it_had_not_been(plan: Plan, tmp_path: Path) -> None:
+    whole = ask_and_tell(open_proposals(plan, tmp_path / "a", latest=3), 34)
+    ask_and_tell(open_proposals(plan, tmp_path / "b", latest=3), 30)
+    assert ask_and_tell(open_proposals(plan, tmp_path / "b", latest=3), 4) == whole
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("complete", [0.9, 0.01, 0.0])
+def test_bounded_sampler_sees_all_that_optuna_takes_for_good(direction: str, complete: float) -> None:
+    """Whatever the order in which the proposals ended."""
+    chance = random.Random(f"{direction}/{complete}")
+    trials = []
+    for number in range(700):
+        value = chance.choice([chance.random(), 0.5])
+        is_complete = chance.random() < complete
+        curve = {} if chance.random() < 0.1 else {chance.choice([2, 4]): value}
+        trial = optuna.trial.create_trial(
+            state=TrialState.COMPLETE if is_complete else chance.choice([TrialState.PRUNED, TrialState.FAIL]),
+            value=value if is_complete else None,
+            intermediate_values=curve,
+        )
+        trial.number = number
+        trials.append(trial)
+    finished = _Finished(1.0 if direction == "minimize" else -1.0, latest=260)
+    for trial in chance.sample(trials, len(trials)):
+        finished.add(trial)
+    seen = finished.seen()
+    study = optuna.create_study(direction=direction)
+    taught = [trial for trial in trials if trial.state != TrialState.FAIL]
+    good, others = _split_trials(study, taught, default_gamma(len(taught)))
+    seen_good, seen_others = _split_trials(study, seen, default_gamma(len(seen)))
+    assert [trial.number for trial in seen_good] == [trial.number for trial in good]
+    latest = [trial.number for trial in taught[-260:] if trial in others]
+    assert [trial.number for trial in seen_others] == latest
 
 
 @pytest.mark.parametrize("kind", ["journal", "sqlite"])
