@@ -1,24 +1,18 @@
 """Start a local Ray, or join a running one, and say what it can run."""
 
 import logging
-import socket
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import ray
 from ray._private import worker as ray_worker
+from ray._raylet import Config  # type: ignore[attr-defined]
+from ray.exceptions import RayError
 
-from study.plan import LaunchError
 from study.spec import Resources
-
-
-class ClusterError(LaunchError):
-    """The cluster cannot be reached, or cannot run what is asked."""
-
-
-_CONNECT_TIMEOUT_S: Final = 5.0
+from study.tune.reach import ClusterError, reach
 
 
 @dataclass(frozen=True)
@@ -80,9 +74,14 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
                 logging_level=logging.ERROR,
             )
         else:
-            _require_listener(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+            answer = reach(address)
+            if answer.needs_token:
+                os.environ["RAY_AUTH_MODE"] = "token"
+                Config.initialize("")  # read the environment again
+            ray.init(address=answer.address, log_to_driver=False, logging_level=logging.ERROR)
+    except ClusterError:
+        raise
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         where = "a local Ray" if address is None else f"the Ray cluster at {address}"
         raise ClusterError(f"cannot reach {where}: {error}") from error
     # Ray prints pages about a death; the study says in a line what it means.
@@ -97,10 +96,3 @@ def connect(address: str | None, *, local_cpus: float) -> Iterator[Cluster]:
         )
     finally:
         ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Raise OSError if nothing listens at HOST:PORT; Ray itself would try for a minute."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
