@@ -216,7 +216,7 @@ def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Sa
             finished = False
             try:
                 with display:
-                    run_agenda(agenda, setup, granted, stages, concurrency, stops=stops)
+                    run_agenda(agenda, setup, granted, stages, concurrency, stops=stops, waits=display.waits)
                 if agenda.done:
                     _add_context(plan, ledger, agenda.pools["ablation"].used())
                     finished = True

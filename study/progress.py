@@ -112,6 +112,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         self._console = console
         self._tally = tally
         self._last_line_s = time.monotonic()
+        self._wait_lines_every_s = 0.0  # the first one comes at once
 
     def started(self, row: Row) -> None:
         self._tally.note(row)
@@ -130,6 +131,14 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         self._tally.note(row)
         self._line(f"again    {_name(row)}: {row.superseded}")
 
+    def waits(self, text: str | None) -> None:
+        """Say once a minute why nothing runs."""
+        if text is not None and time.monotonic() - self._last_line_s >= self._wait_lines_every_s:
+            self._wait_lines_every_s = _EPOCH_LINES_EVERY_S
+            self._line(text)
+        elif text is None:
+            self._wait_lines_every_s = 0.0
+
     def __exit__(self, *_: object) -> None:
         return None
 
@@ -144,6 +153,7 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
 
     def __init__(self, console: Console, tally: Tally) -> None:
         self._tally = tally
+        self._waits: str | None = None
         self._started_s = time.monotonic()
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -161,6 +171,10 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
     def superseded(self, row: Row) -> None:
         self._tally.note(row)
         self._live.console.print(f"again {_name(row)}: {row.superseded}", markup=False)
+
+    def waits(self, text: str | None) -> None:
+        """Show why nothing runs, until None is said."""
+        self._waits = text
 
     def __enter__(self) -> "LiveDisplay":
         self._live.start()
@@ -184,7 +198,8 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
                 *(str(counts[status] or "·") for status in ("complete", "running", "stopped", "failed")),
                 str(total),
             )
-        return Group(table, Text(self._summary(), style="dim"))
+        lines = [] if self._waits is None else [Text(self._waits, style="yellow")]
+        return Group(table, *lines, Text(self._summary(), style="dim"))
 
     def _summary(self) -> str:
         parts = [f"{show_duration(time.monotonic() - self._started_s)} elapsed"]

@@ -214,7 +214,7 @@ def test_more_gpus_than_the_cluster_has_are_refused(
 ) -> None:
     done = run(command("--gpus-per-trial", "7"))
     assert done.returncode == 2
-    assert "asks for 7 GPU" in done.stderr
+    assert "asks for 1 CPU and 7 GPU" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -25,6 +25,7 @@ class Facts:
     node_alive: bool  # as far as is known
     ran_s: float | None
     limit_s: float | None
+    node_draining: bool = False  # it was announced that the node goes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ def explain(error: BaseException | str, facts: Facts) -> Death:
     if isinstance(error, OutOfMemoryError) or _OUT_OF_MEMORY in text:
         return Death("host_memory", _memory_message(text, facts))
     lost_node = isinstance(error, NodeDiedError) or _NODE_DIED in text or not facts.node_alive
-    if lost_node or (isinstance(error, RayActorError) and error.preempted):
+    if facts.node_draining or (isinstance(error, RayActorError) and error.preempted):
+        return Death("preempted", f"the node {facts.host or 'of its worker'} was taken back, as announced")
+    if lost_node:
         return Death("node_lost", f"the node {facts.host or 'of its worker'} was lost{_node_detail(text)}")
     if facts.ran_s is not None and facts.limit_s is not None and facts.ran_s > facts.limit_s - _TIMER_SLACK_S:
         return Death("timeout", f"it ran for more than {show_duration(facts.limit_s)}, its limit")

@@ -1,9 +1,10 @@
 """The agenda as Ray Tune sees it: hands out attempts, hears of them, and finds out why they died."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +16,11 @@ from study.agenda import Agenda
 from study.failures import PolicyKind
 from study.job import Job, News
 from study.phases import StudyError
+from study.progress import show_duration
+from study.spec import Resources
 from study.stopping import Stops
 from study.tune.deaths import Facts, explain
-from study.tune.placement import live_nodes
+from study.tune.placement import draining_nodes, has_room_elsewhere, live_nodes
 
 BEGUN: Final = "begun"  # first report of an attempt: where it runs
 NEWS: Final = "news"
@@ -26,6 +29,9 @@ NEWS: Final = "news"
 _OVERDUE_S: Final = 30.0
 _LOOK_EVERY: Final = 50  # turns of Tune's loop
 _FALSE_STARTS_ALLOWED: Final = 3
+_WAITS_LONG_S: Final = 20.0
+
+Waits = Callable[[str | None], None]
 
 
 class StopNow(BaseException):
@@ -42,9 +48,11 @@ class _Attempt:
     host: str | None = None
     node: str | None = None
     began_s: float | None = None
+    handed_s: float = field(default_factory=time.monotonic)
     is_choosy: bool = False  # asked for another node than those where its trial has failed
     has_ended: bool = False  # as the agenda knows
     is_killed: bool = False
+    is_draining: bool = False  # its node is to go soon
 
     @property
     def ran_s(self) -> float | None:
@@ -58,15 +66,24 @@ class Execution:
     """
 
     def __init__(
-        self, agenda: Agenda, stops: Stops, concurrency: int, limits_s: Sequence[float | None]
+        self,
+        agenda: Agenda,
+        stops: Stops,
+        concurrency: int,
+        held: Sequence[Resources],
+        limits_s: Sequence[float | None],
+        waits: Waits,
     ) -> None:
+        """Take what trials of each stage hold, and their limits; `waits` hears for what all of them wait."""
         self.error: Exception | None = None
         self.has_begun = False  # whether any worker has
         self.controller: Any = None  # Tune's own
         self._agenda = agenda
         self._stops = stops
         self._concurrency = concurrency
+        self._held = held
         self._limits_s = limits_s
+        self._waits = waits
         self._attempts: dict[str, _Attempt] = {}  # by Tune's id
         self._false_starts = 0  # workers in a row that died before they began
         self._turns = 0
@@ -108,7 +125,7 @@ class Execution:
         job = self._agenda.next_job()
         if job is not None:
             limit_s = self._limits_s[job.stage] if self._limits_s else None
-            choosy = bool(job.avoid) and _is_other_node_left(job.avoid)
+            choosy = bool(job.avoid) and has_room_elsewhere(self._held[job.stage], job.avoid)
             self._attempts[tune_id] = _Attempt(job, limit_s, is_choosy=choosy)
         elif not self._attempts and self.hands_out:
             # Waiting would never end: nothing runs that could make room for what is pending.
@@ -125,6 +142,8 @@ class Execution:
             attempt.host, attempt.node = result[BEGUN]["host"], result[BEGUN]["node"]
             self._false_starts, self.has_begun = 0, True
             stops = self._agenda.stopping is not None
+            if not stops and attempt.node in draining_nodes():
+                self._leave(attempt)  # a worker that was there before; Ray starts no new one on such a node
         else:
             news = News(**result[NEWS])
             stops = self._agenda.take(news)
@@ -144,7 +163,7 @@ class Execution:
         if attempt is None or self._is_over:
             return
         node_alive = attempt.node is None or attempt.node in {node["NodeID"] for node in live_nodes()}
-        facts = Facts(attempt.host, node_alive, attempt.ran_s, attempt.limit_s)
+        facts = Facts(attempt.host, node_alive, attempt.ran_s, attempt.limit_s, attempt.is_draining)
         death = explain(_error_of(tune_trial), facts)
         self._died(attempt, death.kind, death.message)
         if attempt.began_s is None and death.kind == "worker_killed":
@@ -163,9 +182,8 @@ class Execution:
         if self._stops.poll():
             self._stop_now()
         self._turns += 1
-        if self._turns % _LOOK_EVERY == 0 and not live_nodes():
-            self.error = StudyError("no node of the Ray cluster is left; the same command continues")
-            self._stop_now()
+        if self._turns % _LOOK_EVERY == 0:
+            self._look_at_nodes()
         if self._is_over:
             raise StopNow
         for tune_trial in tune_trials[self._known :]:
@@ -187,11 +205,38 @@ class Execution:
         if overdue and not attempt.is_killed:
             attempt.is_killed = True
             _kill(tune_trial)
-        if attempt.is_choosy and ran_s is None and not _is_other_node_left(attempt.job.avoid):
+        job = attempt.job
+        if attempt.is_choosy and ran_s is None and not has_room_elsewhere(self._held[job.stage], job.avoid):
             # Ray would wait for another node for ever.
             del self._attempts[tune_trial.trial_id]
             self._died(attempt, "node_lost", "all nodes were lost but those where it had failed")
             self.controller.stop_trial(tune_trial)
+
+    def _look_at_nodes(self) -> None:
+        if not live_nodes():
+            self.error = StudyError("no node of the Ray cluster is left; the same command continues")
+            self._stop_now()
+        draining = draining_nodes()
+        for attempt in self._attempts.values():
+            attempt.is_draining |= attempt.node in draining
+        waiting = [attempt for attempt in self._attempts.values() if attempt.began_s is None]
+        since_s = min((attempt.handed_s for attempt in waiting), default=time.monotonic())
+        waits_s = time.monotonic() - since_s
+        if len(waiting) < len(self._attempts) or waits_s < _WAITS_LONG_S:
+            self._waits(None)
+            return
+        asked = Counter(f"{held.cpus} CPU, {held.gpus:g} GPU" for held in self._held_by(waiting))
+        shares = " and ".join(f"{count} × ({share})" for share, count in asked.items())
+        self._waits(f"waiting for nodes since {show_duration(waits_s)}: the trials ask for {shares}")
+
+    def _held_by(self, attempts: Sequence[_Attempt]) -> Iterator[Resources]:
+        return (self._held[attempt.job.stage] for attempt in attempts)
+
+    def _leave(self, attempt: _Attempt) -> None:
+        """Give up an attempt that has just begun on a node that is to go, with its worker."""
+        attempt.is_draining = attempt.is_killed = True
+        if attempt.tune_trial is not None:
+            _kill(attempt.tune_trial)
 
     def _stop_now(self) -> None:
         """Kill what runs; workers that are still starting end with the connection to Ray."""
@@ -203,10 +248,6 @@ class Execution:
     def _died(self, attempt: _Attempt, kind: PolicyKind, message: str) -> None:
         job = attempt.job
         self._agenda.died(job.trial, job.attempt, kind, message, attempt.host, attempt.node)
-
-
-def _is_other_node_left(avoid: Sequence[str]) -> bool:
-    return any(node["NodeID"] not in avoid for node in live_nodes())
 
 
 def _kill(tune_trial: Trial) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import ray
 from ray import tune
+from ray._private.state import state
 
 from study.spec import Resources
 
@@ -21,12 +22,18 @@ def request(held: Resources, avoid: Sequence[str]) -> tune.PlacementGroupFactory
 
 
 def has_room_elsewhere(held: Resources, avoid: Sequence[str]) -> bool:
-    """Say whether a live node that is not to be avoided has, busy or not, what a trial holds."""
+    """Say whether a live node that is not to be avoided, nor goes, has, busy or not, what a trial holds."""
+    draining = draining_nodes()
     return any(
         node["Resources"].get("CPU", 0.0) >= held.cpus and node["Resources"].get("GPU", 0.0) >= held.gpus
         for node in live_nodes()
-        if node["NodeID"] not in avoid
+        if node["NodeID"] not in avoid and node["NodeID"] not in draining
     )
+
+
+def draining_nodes() -> set[str]:
+    """Return the ids of the nodes that are to go soon; Ray starts nothing new there."""
+    return set(state.get_draining_nodes())
 
 
 def live_nodes() -> list[Mapping[str, Any]]:

@@ -31,7 +31,7 @@ from study.spec import Resources
 from study.stopping import Stops
 from study.store import open_store
 from study.trial import Report, run_trial
-from study.tune.execution import BEGUN, NEWS, Execution, StopNow
+from study.tune.execution import BEGUN, NEWS, Execution, StopNow, Waits
 from study.tune.placement import request
 
 _CRASHES_ALLOWED: Final = 3
@@ -57,18 +57,21 @@ def run_agenda(
     concurrency: int,
     *,
     stops: Stops,
+    waits: Waits = lambda text: None,
     run: RunTrial = run_trial,
 ) -> None:
     """Run the trials of an agenda until it is done or stopped.
 
-    `resources` says what a trial of each stage holds; at most `concurrency` trials run at once. Attempts that
-    are given up stay open in the agenda, whose `close` puts them on record. Raises StudyError if the study
-    cannot go on, and what the agenda raises, such as the OSError of a full disk.
+    `resources` says what a trial of each stage holds; at most `concurrency` trials run at once, or wait for
+    their share of a node; `waits` is told when all of them have waited for long. Attempts that are given up
+    stay open in the agenda, whose `close` puts them on record. Raises StudyError if the study cannot go on,
+    and what the agenda raises, such as the OSError of a full disk.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the study reports failures itself
     crashes = 0
     while True:
-        execution = Execution(agenda, stops, concurrency, setup.max_seconds)
+        held = [resources[stage] for stage in stages]
+        execution = Execution(agenda, stops, concurrency, held, setup.max_seconds, waits)
         try:
             with _scratch(setup) as folder, suppress(StopNow):
                 _run_tune(execution, _trainable(run, setup), resources, stages, folder)

@@ -1,8 +1,11 @@
 import datetime
 import io
+import re
+import time
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from study.progress import LiveDisplay, PlainDisplay, Tally, make_display, show_duration
@@ -71,3 +74,30 @@ def test_live_display_draws_counts_best_and_time() -> None:
 
 def test_durations_are_written_for_a_reader() -> None:
     assert [show_duration(s) for s in (5.9, 65, 3700)] == ["5 s", "1 min 05 s", "1 h 01 min"]
+
+
+def test_lines_say_once_a_minute_why_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    display = PlainDisplay(Console(file=shown, width=200), tally())
+    now_s = time.monotonic()
+    for passed_s, text in (
+        (0, "waiting 1"),
+        (5, "waiting 2"),
+        (61, "waiting 3"),
+        (62, None),
+        (63, "waiting 4"),
+    ):
+        monkeypatch.setattr(time, "monotonic", lambda at_s=now_s + passed_s: at_s)
+        display.waits(text)
+    assert re.findall("waiting .", shown.getvalue()) == ["waiting 1", "waiting 3", "waiting 4"]
+
+
+def test_live_table_shows_why_nothing_runs() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=120)
+    display = LiveDisplay(console, tally())
+    display.waits("waiting for nodes since 5 min")
+    console.print(display.render())
+    display.waits(None)
+    console.print(display.render())
+    assert shown.getvalue().count("waiting for nodes since 5 min") == 1

@@ -87,7 +87,18 @@ NO_MODULE = _EXITED + (
             id="node died before it began",
         ),
         pytest.param(
-            RayActorError(preempted=True), HERE, "node_lost", "the node box was lost", id="preempted"
+            RayActorError(preempted=True),
+            HERE,
+            "preempted",
+            "the node box was taken back, as announced",
+            id="preempted",
+        ),
+        pytest.param(
+            VANISHED,
+            Facts("box", True, 10.0, None, node_draining=True),
+            "preempted",
+            "the node box was taken back, as announced",
+            id="vanished with a node that was announced to go",
         ),
         pytest.param(
             OutOfMemoryError(NO_MEMORY),
