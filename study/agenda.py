@@ -3,7 +3,8 @@
 A trial starts once the stages before it have been exported; these are trials of their own, one per key, and
 trials that need one wait without holding a slot. While nothing else can start, the pretrainings of later
 phases do. The agenda knows neither Ray nor processes: it hands out jobs, is told epochs, ends and deaths, and
-writes the ledger. Once it is told to stop it hands out nothing more, and every trial stops at its next epoch.
+writes the ledger: when a call returns, what it has done is on the disk. Once it is told to stop it hands out
+nothing more, and every trial stops at its next epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,10 @@ class Agenda:
         """Return the next trial to start; None while all that could start are running, or all are done."""
         if self.stopping is not None:
             return None
+        with self._ledger.together():
+            return self._find_job()
+
+    def _find_job(self) -> Job | None:
         while self._phases:
             phase = self._phases[0]
             job = self._next_waiting() or self._first_startable()
@@ -259,6 +264,10 @@ class Agenda:
 
     def take(self, news: News) -> bool:
         """Write down what a trial has to say; return True if it is to stop here."""
+        with self._ledger.together():
+            return self._take(news)
+
+    def _take(self, news: News) -> bool:
         row = self._ledger.rows[news.trial]
         if row.status != "running" or news.attempt != row.attempts:
             return True  # a worker that was given up, and has not noticed
@@ -306,12 +315,13 @@ class Agenda:
         row = self._ledger.rows[trial]
         if row.status != "running" or attempt != row.attempts:
             return
-        action = self._attempts.fail(trial, kind, message, host, node)
-        if action == "never":
-            self._end(trial, "failed", failure=message, failure_kind=kind, host=host)
-            self._count_failures()
-        elif action == "stop":
-            self.stop(message)
+        with self._ledger.together():
+            action = self._attempts.fail(trial, kind, message, host, node)
+            if action == "never":
+                self._end(trial, "failed", failure=message, failure_kind=kind, host=host)
+                self._count_failures()
+            elif action == "stop":
+                self.stop(message)
 
     def stop(self, reason: str) -> None:
         """Hand out nothing more, and stop every trial at its next epoch; they go on with the next launch."""
@@ -320,10 +330,11 @@ class Agenda:
 
     def close(self) -> None:
         """Leave nothing running in the ledger: what still runs goes on with the next launch."""
-        for trial in self._attempts.running:
-            self._interrupt(trial)
-        for phase in self._phases:
-            phase.close()
+        with self._ledger.together():
+            for trial in self._attempts.running:
+                self._interrupt(trial)
+            for phase in self._phases:
+                phase.close()
 
     def _interrupt(self, trial: int) -> None:
         self._attempts.interrupt(trial, self.stopping or "the study ended")

@@ -3,7 +3,8 @@
 The ledger is the truth of a study; everything else (tables of records, TensorBoard logs) is derived from it.
 A trial is one stage run with one seed: a pretraining, or a fine-tuning of one proposal or one arm.
 One process writes it, the driver (study.ledger_storage.hold). Each change is one write of the storage, whole
-or absent, and the changes are ordered so that a driver may die between any two of them.
+or absent, and the changes are ordered so that a driver may die between any two of them. A change is on the
+disk when its call returns, or at the end of the block of `together`.
 
 Trials lie in the Optuna study "<study id>/trials". What Optuna has no place for lies in attributes:
 
@@ -19,6 +20,7 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.failures import Failure, FailureKind
-from study.ledger_storage import LedgerError, Stored, has_study, open_study, read_trials
+from study.ledger_storage import LedgerError, Stored, has_study, open_study, read_trials, together
 from study.metrics import Columns, Metrics
 from study.rows import Cell, Row, Status
 
@@ -72,6 +74,13 @@ class Ledger:
                     f"the ledger lacks a part of trial {stored.number} of study {study_id} ({error!r}): "
                     "lines of it were removed or changed; restore it from a copy"
                 ) from error
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let the writes of a block wait for the disk once, at its end; nothing may follow from them before.
+
+        A driver that dies within it leaves all of them, the first ones, or none.
+        """
+        return together(self.storage)
 
     def start(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
         """Enter a new running trial; its number is its identity from here on."""

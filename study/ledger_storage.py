@@ -1,14 +1,15 @@
 """The storages of a ledger behind Optuna's interface: a journal file, SQLite, PostgreSQL."""
 
+import json
 import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileSymlinkLock
 
 from study.ledger_database import Database, Stored, open_postgresql, open_sqlite
 from study.ledger_hold import Hold, hold
@@ -27,6 +28,7 @@ __all__ = [
     "open_storage",
     "open_study",
     "read_trials",
+    "together",
 ]
 
 
@@ -65,6 +67,11 @@ def open_study(
         return optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True)
 
 
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Let the writes of a block reach the disk as one at its end, if the storage can."""
+    return storage.together() if isinstance(storage, Journal) else nullcontext()
+
+
 def read_trials(storage: BaseStorage, study: int) -> Iterator[Stored]:
     """Yield the trials of a study in order."""
     if isinstance(storage, Database):
@@ -74,33 +81,97 @@ def read_trials(storage: BaseStorage, study: int) -> Iterator[Stored]:
         yield Stored(trial._trial_id, trial.number, trial.state, trial.user_attrs)
 
 
-class _JournalFile(JournalFileBackend):
-    """Optuna's journal file; an append that fails leaves nothing behind, as on a full disk."""
+class _JournalFile(BaseJournalBackend):
+    """A journal in Optuna's format that one process writes; each append is on the disk whole or not at all.
+
+    Optuna reads back what it has appended before it knows it. Appends within `together` are read back from
+    memory, and reach the disk as one at its end; if they cannot, as on a full disk, they do with the next.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
+        path.open("ab").close()
         self.lines_read = 0
+        self._path = path
+        self._lock = JournalFileSymlinkLock(str(path))
+        self._offset = 0  # of what has not been read
+        self._gathers = False
+        self._gathered: list[bytes] = []
+        self._returned = 0  # how many of those have been read
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Append what the block appends at its end."""
+        if self._gathers:
+            yield
+            return
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+            if self._gathered:
+                self.append_logs([])
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        for log in super().read_logs(log_number_from):
+        assert log_number_from == self.lines_read
+        while self._returned < len(self._gathered):
+            self._returned += 1
             self.lines_read += 1
-            yield log
+            yield json.loads(self._gathered[self._returned - 1])
+        if self._gathered:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # another process is writing it
+                log = json.loads(line)
+                self._offset += len(line)
+                self.lines_read += 1
+                yield log
 
     def append_logs(self, logs: Iterable[dict[str, Any]]) -> None:
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        if self._gathers:
+            self._gathered += lines
+            return
         try:
-            size = self._path.stat().st_size
-            super().append_logs(list(logs))
+            self._append(lines)
         except OSError as error:
+            raise LedgerLost(f"cannot write the ledger {self._path}: {error.strerror}") from error
+        self._offset += sum(len(line) for line in self._gathered)
+        self._gathered, self._returned = [], 0
+
+    def _append(self, lines: list[bytes]) -> None:
+        size = self._path.stat().st_size
+        if self._gathered and size != self._offset:
+            raise LedgerLost(f"cannot write the ledger {self._path}: another process has written to it")
+        self._lock.acquire()
+        try:
+            with self._path.open("ab") as file:
+                file.write(b"".join([*self._gathered, *lines]))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
             with suppress(OSError):
                 os.truncate(self._path, size)
-            raise LedgerLost(f"cannot write the ledger {self._path}: {error.strerror}") from error
+            raise
+        finally:
+            self._lock.release()
+
+
+class Journal(JournalStorage):
+    """Optuna's storage of a journal file, with writes that belong together."""
+
+    def __init__(self, file: _JournalFile) -> None:
+        super().__init__(file)
+        self.together = file.together
 
 
 def _open_journal(path: Path) -> BaseStorage:
     try:
         file = _JournalFile(path)
-        return JournalStorage(file)
+        return Journal(file)
     except OSError as error:
         raise LedgerError(
             f"cannot open the ledger {path} ({error.strerror}); mend its folder or choose another place"

@@ -27,7 +27,7 @@ from study.spec import Space, load_space
 
 HERE: Final = Path(__file__).parent
 UNBOUNDED: Final = 10**9
-_CHECKPOINTS: Final = (100, 300, 500, 750, 1000, 1500, 2000, 2500, 3000, 4000, 5000)
+_CHECKPOINTS: Final = (100, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000, 2500, 3000, 4000, 5000)
 _Function = Callable[[np.ndarray], float]
 
 # Coefficients of the Hartmann function of six variables.
@@ -123,6 +123,7 @@ def main() -> int:
     )
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--latest", type=int, nargs="*", default=[LATEST, UNBOUNDED])
     parser.add_argument("--functions", nargs="*", default=["recorded", "hartmann", "rosenbrock"])
     parser.add_argument("--processes", type=int, default=1)
@@ -130,9 +131,8 @@ def main() -> int:
     arguments = parser.parse_args()
     arms = [("random", UNBOUNDED), *(("tpe", latest) for latest in arguments.latest)]
     # All arms of a seed together, so that what there is at any moment is paired.
-    runs = [
-        (name, *arm, seed) for seed, name, arm in product(range(arguments.seeds), arguments.functions, arms)
-    ]
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    runs = [(name, *arm, seed) for seed, name, arm in product(seeds, arguments.functions, arms)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with (
         arguments.out.open("w", newline="") as file,

@@ -112,6 +112,20 @@ class LedgerContract:
                 # NaN is unequal to itself, so rows are compared as text.
                 assert repr(read_while_held(location, study_id)) == repr(ledger.rows)
 
+    def test_writes_of_a_block_are_those_of_single_calls(
+        self, location: LedgerLocation, study_id: str
+    ) -> None:
+        with opened(location, f"{study_id}/single") as single:
+            for step in LIFE:
+                step(single)
+        with opened(location, study_id) as ledger:
+            for steps in (LIFE[:4], LIFE[4:]):
+                with ledger.together(), ledger.together():
+                    for step in steps:
+                        step(ledger)
+                assert repr(read_while_held(location, study_id)) == repr(ledger.rows)
+        assert repr(ledger.rows) == repr(single.rows)
+
     def test_life_of_a_trial_is_on_record(self, location: LedgerLocation, study_id: str) -> None:
         with opened(location, study_id) as ledger:
             for step in LIFE:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from study.ledger import Ledger
 from study.ledger_storage import LedgerBusy, LedgerError, LedgerLocation, LedgerLost, hold, open_storage
 from study.store import open_store
 from tests.contracts.ledger import CELL, opened, read
@@ -235,6 +236,80 @@ class TestJournal:
             ledger.start(CELL, {})
         assert time.monotonic() - began_s < 10
         assert not lock.is_symlink()
+
+    def test_block_waits_for_the_disk_once(
+        self, journal: LedgerLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flushed: list[int] = []
+        with opened(journal, STUDY) as ledger:
+            ledger.start(CELL, {})
+            before = path_of(journal).read_bytes()
+            monkeypatch.setattr(os, "fsync", flushed.append)
+            with ledger.together():
+                for epoch in range(1, 5):
+                    ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+                assert path_of(journal).read_bytes() == before
+            assert len(flushed) == 1
+            with ledger.together():
+                pass
+            assert len(flushed) == 1
+            monkeypatch.undo()
+        assert list(read(journal, STUDY)[0].epochs) == [1, 2, 3, 4]
+
+    @pytest.mark.situation(
+        "kill",
+        "the driver is killed while writes that it has gathered reach the journal",
+        "the first of them are on record, or none; the same command continues from there",
+    )
+    def test_block_that_is_cut_anywhere_leaves_its_first_writes(self, journal: LedgerLocation) -> None:
+        with opened(journal, STUDY) as ledger:
+            ledger.start(CELL, {})
+            begin = path_of(journal).stat().st_size
+            with ledger.together():
+                for epoch in range(1, 5):
+                    ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+                ledger.end(0, "complete", value=1.0)
+        whole = path_of(journal).read_bytes()
+        known = 0
+        for size in range(begin, len(whole), 7):
+            path_of(journal).write_bytes(whole[:size])
+            row = read(journal, STUDY)[0]
+            assert list(row.epochs) == list(range(1, len(row.epochs) + 1))
+            assert row.status == "running"
+            assert len(row.epochs) >= known
+            known = len(row.epochs)
+        assert known == 4
+
+    @pytest.mark.situation(
+        "storage",
+        "the disk of the journal is full where gathered writes are to reach it, and has room again",
+        "what was gathered is written with what comes next",
+    )
+    def test_block_that_finds_the_disk_full_is_written_later(self, journal: LedgerLocation) -> None:
+        with opened(journal, STUDY) as ledger:
+            ledger.start(CELL, {})
+            before = path_of(journal).read_bytes()
+            with (
+                largest_file(len(before) + 100),
+                pytest.raises(LedgerLost, match="cannot write"),
+                ledger.together(),
+            ):
+                for epoch in range(1, 5):
+                    ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+            assert path_of(journal).read_bytes() == before
+            ledger.record_epoch(0, 5, {"loss/total": 1.0}, "a")
+            ledger.record_epoch(0, 6, {"loss/total": 1.0}, "a")
+            assert list(ledger.rows[0].epochs) == [1, 2, 3, 4, 5, 6]
+        assert repr(read(journal, STUDY)) == repr(ledger.rows)
+
+    def test_block_is_not_written_after_what_another_process_wrote(self, journal: LedgerLocation) -> None:
+        with opened(journal, STUDY) as ledger:
+            ledger.start(CELL, {})
+            other = Ledger(open_storage(journal), STUDY)
+            with pytest.raises(LedgerLost, match="another process"), ledger.together():
+                ledger.record_epoch(0, 1, {"loss/total": 1.0}, "a")
+                other.record_epoch(0, 2, {"loss/total": 1.0}, "a")
+        assert list(read(journal, STUDY)[0].epochs) == [2]
 
     def test_nothing_but_the_journal_is_left_behind(self, journal: LedgerLocation) -> None:
         fill(journal)
