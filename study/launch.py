@@ -195,17 +195,22 @@ def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Sa
     options = plan.options
     prepare_environment(options.address)
     from study.tune.cluster import connect
+    from study.tune.probe import find_shares
     from study.tune.run import run_agenda
 
     wanted = _resources(plan.space)
     slots = options.concurrency or default_concurrency(plan.space)
     local_cpus = slots * max(resources.cpus for resources in wanted.values())
     with connect(options.address, local_cpus=local_cpus) as cluster:
-        granted = cluster.grant(wanted, options.gpus_per_trial)
+        if options.gpus_per_trial == "auto":
+            shares = find_shares(plan, cluster, wanted, say)
+            granted, packing = cluster.grant(shares.wanted, None), shares.record
+        else:
+            granted, packing = cluster.grant(wanted, options.gpus_per_trial), None
         concurrency = options.concurrency or cluster.slots(granted.values())
         stages = [stage.name for stage in plan.recipe.stages]
         _announce(plan, ledger, kept, concurrency, say)
-        _begin(plan, cluster.gpus)
+        _begin(plan, cluster.gpus, packing)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
         with (
@@ -292,9 +297,9 @@ def _folder(plan: Plan) -> Iterator[None]:
                 path.rmdir()
 
 
-def _begin(plan: Plan, gpus: float) -> None:
-    """Write down what is run, before the first trial."""
-    launch = new_launch(plan.extension.lines, num_threads(plan))
+def _begin(plan: Plan, gpus: float, packing: dict[str, object] | None = None) -> None:
+    """Write down what is run, before the first trial; `packing`: what trials take of a GPU, if measured."""
+    launch = {**new_launch(plan.extension.lines, num_threads(plan)), "packing": packing}
     hardware = {**plan.manifest["hardware"], "gpus": gpus} if plan.is_new else plan.manifest["hardware"]
     _update_manifest(plan, {"hardware": hardware, "launches": [*plan.manifest["launches"], launch]})
     if read_manifest(plan.store)["id"] != plan.study_id:
