@@ -148,8 +148,8 @@ class CudaGpu:
 
         if not torch.cuda.is_available():
             raise LaunchError(
-                f"{socket.gethostname()} offers a GPU, but torch finds none: install NVIDIA's driver there, and "
-                "torch's build for it (deploy/node.sh install gpu), or give --gpus-per-trial a number"
+                f"{socket.gethostname()} offers a GPU, but torch finds none: install NVIDIA's driver there "
+                "and torch's build for it (deploy/node.sh install gpu), or give --gpus-per-trial a number"
             )
         self._torch = torch
         self.name: str = torch.cuda.get_device_name(0)
