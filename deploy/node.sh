@@ -12,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 TOKEN=~/.ray/auth_token
+GUARD=~/.ray/guard.pid
 MARK='# ftcl-study: for logins, and for what `ray exec` and `ray job submit` run'
 
 fail() {
@@ -58,8 +59,11 @@ prepare_ray() {
   [[ -s $TOKEN ]] || fail "there is no $TOKEN; make it on your own machine (ray get-auth-token --generate)," \
     "and let file_mounts of the cluster file ship it"
   chmod 600 "$TOKEN"
+  rm -f "$GUARD"
   PATH=$PWD/.venv/bin:$PATH
   export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+  # Ports for metrics would answer without the token; -1 is none.
+  export RAY_enable_metrics_collection=false AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
   # What unwinds in a worker when its trial is stopped may have to write to a slow storage.
   export TUNE_FUNCTION_THREAD_TIMEOUT_S=60
   ulimit -n "$(ulimit -H -n)"
@@ -71,7 +75,7 @@ start_head() {
   prepare_ray
   # A node is given up after three checks of at most 3 s, 2 s apart.
   export RAY_health_check_initial_delay_ms=3000 RAY_health_check_period_ms=2000
-  export RAY_health_check_timeout_ms=3000 RAY_health_check_failure_threshold=3
+  export RAY_health_check_timeout_ms=3000 RAY_health_check_failure_threshold=3 AUTOSCALER_HEARTBEAT_TIMEOUT_S=15
   # A study that `ray job stop` ends has 25 s to end in order (study/stopping.py).
   export RAY_JOB_STOP_WAIT_TIME_S=30
   [[ ! -e ~/ray_bootstrap_config.yaml ]] || scaling=(--autoscaling-config="$HOME/ray_bootstrap_config.yaml")
@@ -83,8 +87,17 @@ start_worker() {
   [[ -n ${RAY_HEAD_IP:-} ]] || fail "RAY_HEAD_IP is not set: the address of the head"
   prepare_ray
   # Whom the head has given up gives up itself: after `ray down`, or when the network is cut.
-  export RAY_gcs_rpc_server_reconnect_timeout_s=20
+  export RAY_gcs_rpc_server_reconnect_timeout_s=15
   ray start --address="$RAY_HEAD_IP:6379" --disable-usage-stats "$@"
+  nohup setsid --fork deploy/node.sh guard "$(pgrep -n -u "$UID" -x raylet)" </dev/null >/dev/null 2>&1
+}
+
+# Ray leaves helpers and busy trials behind when a worker's raylet has ended.
+guard() {
+  echo $$ >"$GUARD"
+  while kill -0 "$1" 2>/dev/null; do sleep 1; done
+  # A newer start of Ray here has taken the file away.
+  [[ $(cat "$GUARD" 2>/dev/null) != $$ ]] || .venv/bin/ray stop --force
 }
 
 command=${1:-}
@@ -93,6 +106,7 @@ case $command in
   install) install "$@" ;;
   head) start_head "$@" ;;
   worker) start_worker "$@" ;;
+  guard) guard "$@" ;;
   stop) PATH=$PWD/.venv/bin:$PATH ray stop ;;
   *) fail "usage: deploy/node.sh install [gpu] | head | worker | stop" ;;
 esac

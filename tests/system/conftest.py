@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.chaos.loopback import enter_own_network
+from tests.system.hosts import require_programs
 from tests.system.postgres import Server, find_programs, running_server
 
 
@@ -12,6 +13,7 @@ from tests.system.postgres import Server, find_programs, running_server
 def own_network() -> None:
     """Keep all servers and clusters of these tests to themselves, once what they need is installed."""
     find_programs()
+    require_programs()
     enter_own_network()
 
 

@@ -8,16 +8,17 @@ Needs Linux, root, and a network namespace of this process's own (tests/system/c
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-SHARED: Final = Path("/mnt/shared")
+_ROOT: Final = Path(__file__).resolve().parents[2]
 _BRIDGE: Final = "lab"
 _NETWORK: Final = "10.77.0"
 _START_TIMEOUT_S: Final = 20.0
@@ -111,6 +112,7 @@ class Host:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             timeout=timeout_s,
         )
         assert done.returncode == 0, f"{self.name}: {script}: exit {done.returncode}: {done.stdout}"
@@ -124,6 +126,26 @@ class Host:
         (folder / "sshd_config").write_text(_SSHD.format(address=self.address))
         self.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/host_key && /usr/sbin/sshd -f ~/.ssh/sshd_config")
 
+    def install(self, digest: str) -> None:
+        """Leave what `deploy/node.sh install` leaves, without a download: a .venv that lends our packages.
+
+        The packages are those of this process; the code of the checkout is not among them.
+        """
+        venv = self.disk / "root/ftcl-study/.venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+        [packages] = venv.glob("lib/python*/site-packages")
+        (packages / "lent.pth").write_text(f"{Path(sys.prefix, *packages.relative_to(venv).parts)}\n")
+        script = Path(sys.prefix, "bin/ray").read_text().partition("\n")[2]
+        (venv / "bin/ray").write_text(f"#!/root/ftcl-study/.venv/bin/python\n{script}")
+        (venv / "bin/ray").chmod(0o755)
+        for mark in ("python", "study", "cluster"):  # as the Makefile leaves them
+            (venv / mark).touch()
+        (venv / "installed").write_text(digest)
+        libraries = Path("ftcl/dp/backends")
+        (venv.parent / libraries).mkdir(parents=True, exist_ok=True)
+        for library in (_ROOT / libraries).glob("_native*"):
+            shutil.copy2(library, venv.parent / libraries)
+
     def unplug(self) -> None:
         """Pull the network cable."""
         _ip("link", "set", self._cable, "down")
@@ -132,7 +154,7 @@ class Host:
         _ip("link", "set", self._cable, "up")
 
     def processes(self) -> list[Process]:
-        """Return what runs on the machine, but for its first process and that one's children."""
+        """Return what runs on the machine beside its first process and its sshd."""
         namespace = os.readlink(f"/proc/{self._first}/ns/pid")
         found = []
         for entry in os.listdir("/proc"):
@@ -142,14 +164,20 @@ class Host:
                 command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except OSError:
                 continue  # it has ended
-            if command:
+            if command and int(entry) != self._first and not command.startswith(("sshd: ", "sleep 3600")):
                 found.append(Process(int(entry), command))
-        return [process for process in found if process.pid != self._first]
+        return found
+
+    def end_processes(self) -> None:
+        """End all that `processes` finds."""
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     def remove(self) -> None:
         """Switch the machine off: its processes, mounts and network go with its first process."""
-        self._process.kill()
-        self._process.wait()
+        os.kill(self._first, signal.SIGKILL)
+        self._process.wait()  # which waits for all of them
 
     def _find_first(self) -> int:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
