@@ -23,6 +23,7 @@ from study.phases import Phase, Wanted
 from study.rows import Cell, Row, Status
 from study.seeds import SeedPool
 from study.spec import Gate
+from study.starts import Starts
 
 _DROPPED: Final = "the study no longer asks for it"
 
@@ -70,8 +71,17 @@ class Agenda:
         self._pending: list[tuple[Cell, Mapping[str, Any]]] = []
         self._entries = Entries(ledger)
         self._attempts = Attempts(ledger, policies)
-        self._keys = keys
         self._exports = Exports(recipe, keys, fixed, self._entries, has_export, listener.superseded)
+        self._starts = Starts(
+            recipe,
+            ledger,
+            keys,
+            self._entries,
+            self._attempts,
+            self._exports,
+            started=listener.started,
+            fail=self._fail,
+        )
         self.stopping: str | None = None
         """Why nothing more is handed out; None while the study goes on."""
         stages = {stage.name for stage in recipe.stages}
@@ -143,21 +153,18 @@ class Agenda:
     def _next_waiting(self) -> Job | None:
         """Go on with the first interrupted trial whose model is there, or make a model that is missing."""
         for row in self._attempts.waiting:
-            stage = self._stage(row)
+            stage = self._starts.stage(row)
             key = self._exports.key(row.parameters, stage - 1, row.cell.seed)
             state = self._exports.state(key)
             if state == "complete":
-                return self._job(self._attempts.resume(row.trial))
+                return self._starts.job(self._attempts.resume(row.trial))
             if state == "failed":
                 self._fail(row, key)
             elif state is None:
-                job = self._start_export(row.cell.phase, row.parameters, stage - 1, row.cell.seed)
+                job = self._starts.export(row.cell.phase, row.parameters, stage - 1, row.cell.seed)
                 if job is not None:
                     return job
         return None
-
-    def _stage(self, row: Row) -> int:
-        return next(i for i, link in enumerate(self._recipe.stages) if link.name == row.cell.stage)
 
     def _add(self, wanted: Wanted) -> None:
         cell = Cell(
@@ -188,13 +195,13 @@ class Agenda:
             state = self._exports.state(cell.pretrain_key)
             if state == "complete":
                 del self._pending[index]
-                return self._job(self._start(cell, parameters))
+                return self._starts.job(self._starts.begin(cell, parameters))
             if state == "failed":
                 del self._pending[index]
-                self._fail(self._start(cell, parameters), cell.pretrain_key)
+                self._fail(self._starts.begin(cell, parameters), cell.pretrain_key)
                 continue
             if state is None:
-                job = self._start_export(cell.phase, parameters, self._last - 1, cell.seed)
+                job = self._starts.export(cell.phase, parameters, self._last - 1, cell.seed)
                 if job is not None:
                     return job
             index += 1
@@ -207,20 +214,6 @@ class Agenda:
         failure = f"its pretraining, trial {cause.trial}, failed: {cause.failure}"
         self._end(row.trial, "failed", failure=failure, failure_kind="pretrain_failed")
 
-    def _start_export(self, phase: str, parameters: Mapping[str, Any], stage: int, seed: int) -> Job | None:
-        """Start the export of a stage, or the missing one before it; None while that runs or if it failed."""
-        before = self._exports.key(parameters, stage - 1, seed)
-        state = self._exports.state(before)
-        if state is None:
-            return self._start_export(phase, parameters, stage - 1, seed)
-        if state in ("running", "waiting"):
-            return None
-        row = self._start(*self._exports.trial(phase, parameters, stage, seed))
-        if state == "failed":
-            self._fail(row, before)
-            return None
-        return self._job(row)
-
     def _early_pretraining(self) -> Job | None:
         """Pretrain for a gate or a later phase, so that a slot is never idle before the last fine-tuning."""
         if not self._pretrain_early or self._last == 0:
@@ -229,38 +222,10 @@ class Agenda:
             for seed in (*phase.pool.undecided(), *phase.pool.ungated):
                 # Not whether its file is there still: nobody may need it any more.
                 if self._exports.base(seed) is None:
-                    job = self._start_export(phase.name, self._fixed, self._last - 1, seed)
+                    job = self._starts.export(phase.name, self._fixed, self._last - 1, seed)
                     if job is not None:
                         return job
         return None
-
-    def _start(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
-        row = self._ledger.start(cell, parameters)
-        self._entries.add(row)
-        self._attempts.begin(row)
-        self._listener.started(row)
-        return row
-
-    def _job(self, row: Row) -> Job:
-        stage = self._stage(row)
-        init = self._exports.find(self._exports.key(row.parameters, stage - 1, row.cell.seed))
-        return Job(
-            trial=row.trial,
-            stage=stage,
-            seed=row.cell.seed,
-            parameters=row.parameters,
-            init=None if init is None else init.result["export"],
-            export_key=row.cell.pretrain_key if stage < self._last else None,
-            test=row.cell.phase == "ablation" and stage == self._last,
-            run_key=self._keys.run(row),
-            attempt=row.attempts,
-            avoid=self._attempts.avoided_nodes(row.trial),
-            tags={
-                name: value
-                for name in ("phase", "stage", "arm", "proposal", "seed")
-                if (value := getattr(row.cell, name)) is not None
-            },
-        )
 
     def take(self, news: News) -> bool:
         """Write down what a trial has to say; return True if it is to stop here."""
