@@ -14,9 +14,11 @@ import ray
 import yaml
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.core.generated import autoscaler_pb2
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.capacity import Cluster, Kind, Node
+from study.tune.reach import ClusterError
 
 _PROCESSES: Final = Path("/proc")
 _TIMEOUT_S: Final = 8.0
@@ -64,7 +66,13 @@ def _configuration() -> dict[str, Any] | None:
     there = ray.remote(read_configuration).options(
         num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(heads[0], soft=False), max_retries=0
     )
-    found: dict[str, Any] | None = ray.get(there.remote(address), timeout=_TIMEOUT_S)
+    try:
+        found: dict[str, Any] | None = ray.get(there.remote(address), timeout=_TIMEOUT_S)
+    except RayError as error:
+        raise ClusterError(
+            f"the cluster's head does not say which nodes may come ({type(error).__name__}); run the command "
+            "on the head"
+        ) from error
     return found
 
 

@@ -385,6 +385,19 @@ def test_news_of_an_attempt_that_was_given_up_are_ignored(make_small_plan: MakeP
     assert ledger.rows[job.trial].status == "running"
 
 
+def test_all_trials_keep_away_from_an_unfit_node(make_small_plan: MakePlan) -> None:
+    agenda, _ = open_agenda(make_small_plan())
+    first, second = agenda.next_job(), agenda.next_job()
+    assert first is not None and second is not None and second.avoid == ()
+    agenda.died(first.trial, 1, "node_unfit", "it lacks the data", "b", "bb")
+    agenda.died(second.trial, 1, "gpu_memory", "it is full", "a", "aa")
+    again = [agenda.next_job(), agenda.next_job(), agenda.next_job()]
+    avoided = {job.trial: job.avoid for job in again if job is not None}
+    assert avoided.pop(first.trial) == ("bb",)
+    assert avoided.pop(second.trial) == ("aa", "bb")
+    assert list(avoided.values()) == [("bb",)]  # a fresh trial
+
+
 @situation(
     "storage",
     "a worker finds the disk full",

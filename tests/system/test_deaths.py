@@ -100,6 +100,67 @@ def test_trials_of_a_lost_node_go_on_elsewhere(cluster: Any, tmp_path: Path) -> 
     assert last.attempt == 2 and last.node == cluster.head_node.node_id
 
 
+def drain(node: Any) -> None:
+    """Announce, as a cloud's notice does, that a node goes in half a minute."""
+    from ray._private import worker
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + 30) * 1000)
+    accepted, why = worker.global_worker.gcs_client.drain_node(node.node_id, reason, "a test", deadline_ms)
+    assert accepted, why
+
+
+@pytest.mark.situation(
+    "kill",
+    "a cloud announces that it takes a spot machine back, and takes it",
+    "no trial starts there any more; what runs until the end goes on elsewhere, on record as preempted",
+)
+def test_node_that_is_to_go_gets_no_trial(cluster: Any, tmp_path: Path) -> None:
+    [other] = cluster.worker_nodes
+    begun: dict[tuple[int, int], tuple[float, str | None]] = {}
+    drained_at_s: list[float] = []
+
+    class Noting(Watched):
+        def take(self, news: News) -> bool:
+            begun.setdefault((news.trial, news.attempt), (time.monotonic(), news.node))
+            return super().take(news)
+
+    def take_back() -> None:
+        drain(other)
+        drained_at_s.append(time.monotonic())
+        time.sleep(6)
+        raylet(other).kill()
+
+    short = [make_job(trial, epochs=3, epoch_s=0.5) for trial in range(6)]
+    agenda = Noting([make_job(6, epochs=24, epoch_s=0.5), make_job(7, epochs=24, epoch_s=0.5), *short])
+    agenda.on_both = take_back
+    run(agenda, tmp_path, cluster.address)
+    assert sorted(news.trial for news in agenda.taken if news.result is not None) == list(range(8))
+    [(_, attempt, kind, message, node)] = agenda.deaths
+    assert (attempt, kind, node) == (1, "preempted", other.node_id)
+    assert "was taken back, as announced" in message
+    late = [node for at_s, node in begun.values() if at_s > drained_at_s[0] + 1]
+    assert late and set(late) == {cluster.head_node.node_id}
+
+
+@pytest.mark.situation(
+    "kill",
+    "a node that is to go has a worker that is free for the next trial",
+    "that worker ends too, and the trial starts elsewhere",
+)
+def test_worker_of_a_node_that_is_to_go_takes_no_further_trial(cluster: Any, tmp_path: Path) -> None:
+    [other] = cluster.worker_nodes
+    agenda = Watched([make_job(trial, epochs=4, epoch_s=0.5) for trial in range(8)])
+    agenda.on_both = lambda: drain(other)
+    run(agenda, tmp_path, cluster.address)
+    assert sorted(news.trial for news in agenda.taken if news.result is not None) == list(range(8))
+    there = {news.trial for news in agenda.taken if news.node == other.node_id and news.result is not None}
+    assert len(there) == 1  # the one that ran already
+    assert {kind for _, _, kind, _, _ in agenda.deaths} <= {"preempted"}
+    assert len(agenda.deaths) <= 1
+
+
 def test_trial_keeps_away_from_where_it_died(cluster: Any, tmp_path: Path) -> None:
     agenda = ScriptedAgenda([make_job(0, does="kill", attempts=1)], avoided=True)
     run(agenda, tmp_path, cluster.address)

@@ -91,6 +91,31 @@ def test_workers_that_die_are_told_apart_and_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.situation(
+    "environment",
+    "no node has room for any of the trials that are to start",
+    "the progress says so after 20 s, with what they ask for and how long they have waited",
+)
+def test_trials_that_wait_for_a_node_are_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from study.spec import Resources
+    from study.tune.run import run_agenda
+
+    monkeypatch.setattr("study.tune.execution._WAITS_LONG_S", 1.0)
+    monkeypatch.setattr("study.tune.execution._LOOK_EVERY", 5)
+    agenda = ScriptedAgenda([make_job(0), make_job(1)])
+    said: list[str] = []
+
+    def waits(text: str | None) -> None:
+        if text is not None:
+            said.append(text)
+            agenda.stopping = "it has waited for long enough"
+
+    held = {"stage": Resources(cpus=1, gpus=0.5)}
+    with Stops(agenda) as stops:
+        run_agenda(agenda, make_setup(str(tmp_path)), held, ["stage"], 2, stops=stops, waits=waits, run=play)
+    assert said[0] == "waiting for nodes since 1 s: the trials ask for 2 × (1 CPU, 0.5 GPU)"
+
+
+@pytest.mark.situation(
     "kill",
     "a trial hangs, with or without its process",
     "its worker ends itself at the stage's max_hours, or is killed soon after; the trial is tried once more",
