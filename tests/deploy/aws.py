@@ -1,7 +1,7 @@
 """A pretended AWS for tests of cluster.yaml: moto's EC2, IAM and S3 in this process."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,5 +77,12 @@ def watch_launches(client: Any, *, spot: str | int = "", on_demand: str | int = 
             raise ClientError({"Error": {"Code": stock, "Message": "none left"}}, "RunInstances")
         body["MinCount"] = body["MaxCount"]  # EC2 gives what it has; moto only what must be
 
-    client.meta.events.register("before-call.ec2.RunInstances", answer)
+    at_launches(client, answer)
     return asked
+
+
+def at_launches(client: Any, handler: Callable[..., None] | None) -> None:
+    """Call a handler at each launch, instead of the last one; Ray keeps its clients from test to test."""
+    client.meta.events.unregister("before-call.ec2.RunInstances", unique_id="watch")
+    if handler is not None:
+        client.meta.events.register("before-call.ec2.RunInstances", handler, unique_id="watch")

@@ -14,7 +14,7 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 
 from deploy import aws_setup
 from tests.deploy.autoscaler import Autoscaler
-from tests.deploy.aws import REGION, edited_file, forget_clients, watch_launches
+from tests.deploy.aws import REGION, at_launches, edited_file, watch_launches
 
 TRIAL = {"CPU": 1.0, "GPU": 0.25}
 WORKER_TAGS = {"ray-node-type": "worker", "ray-user-node-type": "gpu", "ray-launch-config": "any"}
@@ -43,9 +43,10 @@ def provider(config: dict[str, Any]) -> Any:
 
 
 def make_provider(provider: dict[str, Any], cluster_name: str) -> Any:
-    """Make Ray's provider with connections of its own, so that what is refused to one is not to another."""
-    forget_clients()
-    return _get_node_provider(provider, cluster_name, use_cache=False)
+    """Make Ray's provider, to which nothing is refused yet."""
+    made = _get_node_provider(provider, cluster_name, use_cache=False)
+    at_launches(made.ec2_fail_fast.meta.client, None)
+    return made
 
 
 def set_up(path: Path) -> None:
@@ -77,8 +78,8 @@ def test_head_runs_no_trials_and_gpu_machines_are_told_by_their_type(config: dic
 
 def test_gpu_machine_is_asked_for_on_spot(config: dict[str, Any], provider: Any):
     requests: list[dict[str, str]] = []
-    events = provider.ec2_fail_fast.meta.client.meta.events
-    events.register("before-call.ec2.RunInstances", lambda params, **_: requests.append(params["body"]))
+    client = provider.ec2_fail_fast.meta.client
+    at_launches(client, lambda params, **_: requests.append(params["body"]))
     machine = next(iter(provider.create_node(gpu(config), WORKER_TAGS, 1)))
     made = instance(machine)
     assert made["InstanceLifecycle"] == "spot"
