@@ -158,6 +158,13 @@ def test_next_launch_asks_for_spot_again(config: dict[str, Any], provider: Any):
     assert [instance(machine)["InstanceLifecycle"] for machine in made] == ["spot"]
 
 
+def test_machines_are_ended_not_stopped(config: dict[str, Any], provider: Any):
+    watch_launches(provider.ec2_fail_fast.meta.client, spot=1)
+    made = provider.create_node(gpu(config), WORKER_TAGS, 2)
+    provider.terminate_nodes(list(made))
+    assert [instance(machine)["State"]["Name"] for machine in made] == ["terminated"] * 2
+
+
 def test_other_refusals_are_not_answered_with_money(config: dict[str, Any], provider: Any):
     asked = watch_launches(provider.ec2_fail_fast.meta.client, spot="UnauthorizedOperation")
     with pytest.raises(NodeLaunchException, match="UnauthorizedOperation"):
