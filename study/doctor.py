@@ -1,7 +1,24 @@
 """Look at every node of a cluster before a study does: what is wrong, where, and how to mend it."""
 
-from dataclasses import dataclass
-from typing import Literal
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ftcl.data import DataError
+from ftcl.recipes import RECIPES
+from study import inspection
+from study.checkup import Case, Wanted, examine_nodes
+from study.ledger_location import LedgerError, LedgerLocation, refuse
+from study.manifest import PACKAGES
+from study.plan import LaunchError
+from study.spec import Space, load_space
+from study.staging import open_data
+from study.store import Store, StoreError, open_store
+from study.verdicts import Finding, Place, Report, judge_cache, judge_software, show_bytes
+
+if TYPE_CHECKING:
+    from study.capacity import Cluster
 
 
 @dataclass(frozen=True)
@@ -14,3 +31,99 @@ class Questions:
     ledger: str | None = None
     gpus_per_trial: float | Literal["auto"] | None = None
     address: str | None = None
+
+
+def examine(questions: Questions) -> Report:
+    """Look at the nodes of the cluster at `address`, or at this machine alone, which starts nothing.
+
+    Raises what a wrong argument raises, and ClusterError if the cluster cannot be reached.
+    """
+    space = None if questions.space is None else load_space(questions.space)
+    if questions.address is None:
+        driver, _ = _examine_driver(questions, space, alone=True)
+        return Report((driver,))
+    from study.tune.environment import prepare_environment
+
+    prepare_environment(questions.address)
+    from study.tune.cluster import connect
+
+    with connect(questions.address, local_cpus=1) as cluster:
+        driver, wanted = _examine_driver(questions, space, alone=False)
+        nodes = examine_nodes(wanted)
+        summary = Place(
+            "cluster",
+            f"{len(nodes)} nodes, {cluster.cpus:g} CPU, {cluster.gpus:g} GPU",
+            tuple(_judge_resources(questions, space, cluster)),
+        )
+        return Report((summary, driver, *nodes))
+
+
+def _examine_driver(questions: Questions, space: Space | None, *, alone: bool) -> tuple[Place, Wanted]:
+    """Look at this machine; return it with what the nodes are to be asked."""
+    seen = inspection.look(PACKAGES)
+    findings = list(judge_cache(seen["cache"]))
+    facts = [f"Ray {seen['versions']['ray']}", f"torch {seen['versions']['torch']}"]
+    if not seen["native"]:
+        findings += judge_software({**seen, "native": True}, seen)
+    if alone:
+        gpus = inspection.gpus(0)
+        facts.append(f"{len(gpus['names'])} GPU")
+    facts.append(f"{show_bytes(seen['cache']['free'])} free")
+    out, data, fingerprint = None, None, None
+    location = questions.out or (None if space is None else f"studies/{space.name}")
+    store = None
+    try:
+        if location is not None:
+            store = open_store(location)
+            store.check()
+            out = store.location
+    except StoreError as error:
+        findings.append(_split("storage", str(error)))
+    spec = questions.data or (None if space is None else space.data)
+    if spec is not None:
+        try:
+            opened = open_data(spec, **asdict(Case()))
+            data, fingerprint = opened.spec, opened.fingerprint
+            facts.append(f"data {spec}")
+        except (DataError, StoreError) as error:
+            findings.append(Finding("error", "data", str(error), "put them there, or correct --data"))
+    if questions.ledger is not None:
+        findings += _judge_ledger(questions.ledger, store or open_store("."))
+    place = Place(f"driver ({socket.gethostname()})", ", ".join(facts), tuple(findings))
+    return place, Wanted(out, data, Case(), fingerprint)
+
+
+def _judge_ledger(text: str, store: Store) -> Iterator[Finding]:
+    """Open a ledger's place without leaving anything there."""
+    try:
+        location = LedgerLocation.parse(text, store)
+        if location.kind == "postgresql":
+            from study.ledger_server import ConnectionCut, connect
+
+            try:
+                connect(location).close()
+            except ConnectionCut as error:
+                refuse(location, error)
+        elif location.path is not None and not location.path.parent.is_dir():
+            fix = "make the folder, or correct --ledger"
+            yield Finding("error", "ledger", f"{location.path.parent} does not exist", fix)
+    except LedgerError as error:
+        yield _split("ledger", str(error))
+
+
+def _judge_resources(questions: Questions, space: Space | None, cluster: "Cluster") -> Iterator[Finding]:
+    if space is None:
+        return
+    wanted = {stage.name: space.resources_of(stage.name) for stage in RECIPES[space.recipe].stages}
+    share = None if questions.gpus_per_trial == "auto" else questions.gpus_per_trial
+    try:
+        cluster.grant(wanted, share)
+    except LaunchError as error:
+        found, _, fix = str(error).rpartition(": ")
+        yield Finding("error", "resources", found, fix)
+
+
+def _split(check: str, message: str) -> Finding:
+    """Make a finding of one of our messages, which end in what to do."""
+    found, separator, fix = message.rpartition("; ")
+    return Finding("error", check, found, fix) if separator else Finding("error", check, message, "")

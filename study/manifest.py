@@ -17,7 +17,7 @@ from ftcl.dp import available_backends, backends
 from study.extension import fixed_part
 from study.records import SCHEMA_VERSION
 
-_PACKAGES: Final = (
+PACKAGES: Final = (
     "torch",
     "ray",
     "optuna",
@@ -118,7 +118,7 @@ def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that can change a number."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def alignment() -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""Ask every node of the connected cluster what a study needs to know of it, before the first trial."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from ftcl.recipes.protocol import holds_out
+from study import inspection
+from study.manifest import PACKAGES
+from study.plan import LaunchError, Plan
+from study.store import open_store
+from study.verdicts import (
+    Finding,
+    Place,
+    judge_cache,
+    judge_clock,
+    judge_gpus,
+    judge_software,
+    judge_storage,
+    show_bytes,
+)
+
+if TYPE_CHECKING:
+    from study.tune.nodes import Node, Nodes
+
+_FOLDER: Final = ".doctor"
+_STORAGE_TIMEOUT_S: Final = 12.0  # a store gives up within 10 s
+_GPU_TIMEOUT_S: Final = 40.0
+_DATA_TIMEOUT_S: Final = 600.0  # copying and reading all of it
+_BRIEF_DATA_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Which part of the data a study uses, as `open_data` takes it."""
+
+    fold: int = 0
+    seed: int = 0
+    hold_out: bool = True
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What every node must have, beside the software; None: not asked."""
+
+    out: str | None = None
+    data: str | None = None
+    case: Case = Case()
+    fingerprint: str | None = None
+
+
+def require_fit_nodes(plan: Plan) -> list[str]:
+    """Look at the live nodes of the cluster that this process is connected to, before the first trial.
+
+    Returns warnings. Raises LaunchError with all that would fail trials. Data that are built or copied are
+    left to the trials, and so is a check of data that takes long; so are nodes that come later.
+    """
+    options = plan.options
+    case = Case(options.fold, options.data_seed, holds_out(options.protocol))
+    places = examine_nodes(Wanted(plan.out, plan.data.spec, case, plan.data.fingerprint), brief=True)
+    errors = [f"{place.name}: {finding}" for place in places for finding in place.errors]
+    if errors:
+        raise LaunchError("the cluster is not fit for this study:\n  " + "\n  ".join(errors))
+    return [f"{place.name}: {finding}" for place in places for finding in place.findings]
+
+
+def examine_nodes(wanted: Wanted, *, brief: bool = False) -> list[Place]:
+    """Ask all live nodes at once; `brief`: only what is quick."""
+    from study.tune.nodes import Nodes
+
+    with Nodes() as nodes:
+        return _examine(nodes, wanted, brief)
+
+
+def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
+    from study.tune.nodes import Silence
+
+    ours = inspection.look(PACKAGES)
+    seen = nodes.ask_all("look", PACKAGES)
+    findings: dict[str, list[Finding]] = {node.id: [] for node in nodes.nodes}
+    facts: dict[str, list[str]] = {node.id: [_show_resources(node)] for node in nodes.nodes}
+    for node, answer in seen.items():
+        if isinstance(answer, Silence):
+            fix = "look at it with `ray status` and `ray list nodes`; take it out, or start it again"
+            findings[node].append(Finding("error", "answer", answer.reason, fix))
+    alive = [node for node in nodes.nodes if not isinstance(seen[node.id], Silence)]
+    for node, skew in nodes.skews([node.id for node in alive]).items():
+        findings[node] += judge_clock(skew.ahead_s, skew.uncertainty_s)
+        facts[node].append(f"clock {skew.ahead_s * 1000:+.0f} ms")
+    for each in alive:
+        findings[each.id] += judge_software(ours, seen[each.id])
+        findings[each.id] += judge_cache(seen[each.id]["cache"])
+        facts[each.id].append(f"{show_bytes(seen[each.id]['cache']['free'])} free")
+    # A machine without our package cannot be asked more; one that runs no trials needs no more.
+    working = [node for node in alive if seen[node.id]["source"] and node.cpus > 0]
+    if wanted.out is not None:
+        _ask_storage(nodes, working, wanted.out, findings)
+    if not brief:
+        for node, answer in nodes.ask("gpus", {n.id: (n.gpus,) for n in alive}, _GPU_TIMEOUT_S).items():
+            told = next(each.gpus for each in alive if each.id == node)
+            if not isinstance(answer, Silence):
+                findings[node] += judge_gpus(answer, told)
+                facts[node] += answer["names"][:1]
+    if wanted.data is not None and not (brief and (":" not in wanted.data or "://" in wanted.data)):
+        _ask_data(nodes, working, wanted, findings, brief)
+    return [Place(_name(node), ", ".join(facts[node.id]), tuple(findings[node.id])) for node in nodes.nodes]
+
+
+def _ask_storage(
+    nodes: "Nodes", asked: Sequence["Node"], location: str, findings: Mapping[str, list[Finding]]
+) -> None:
+    """Let each node write a file and read the driver's, and read theirs here; nothing is left behind."""
+    from study.tune.nodes import Silence
+
+    token = secrets.token_hex(4)
+    store = open_store(location)
+    was_there = store.local is None or store.local.exists()
+    names = {node.id: f"{_FOLDER}/{token}-{node.id[:12]}" for node in asked}
+    own = f"{_FOLDER}/{token}-driver"
+    trouble = inspection.write_probe(location, own)
+    if trouble:
+        raise LaunchError(f"cannot write to {location} ({trouble}); choose another --out")
+    try:
+        written = nodes.ask(
+            "write_probe", {node: (location, name) for node, name in names.items()}, _STORAGE_TIMEOUT_S
+        )
+        fine = [node for node, answer in written.items() if answer == ""]
+        sees = nodes.ask("read_probes", {node: (location, [own]) for node in fine}, _STORAGE_TIMEOUT_S)
+        is_seen = inspection.read_probes(location, [names[node] for node in fine])
+        for node, answer in written.items():
+            trouble = answer.reason if isinstance(answer, Silence) else answer
+            there = sees.get(node, {})
+            findings[node] += judge_storage(
+                location,
+                there.reason if isinstance(there, Silence) else trouble,
+                is_seen.get(names[node], False),
+                not isinstance(there, Silence) and there.get(own, False),
+            )
+    finally:
+        removed = {node: (location, [name], was_there) for node, name in names.items()}
+        nodes.ask("remove_probes", removed, _STORAGE_TIMEOUT_S)
+        with suppress(OSError):
+            inspection.remove_probes(location, [own], was_there)
+
+
+def _ask_data(
+    nodes: "Nodes",
+    asked: Sequence["Node"],
+    wanted: Wanted,
+    findings: Mapping[str, list[Finding]],
+    brief: bool,
+) -> None:
+    from study.tune.nodes import Silence
+
+    question = (wanted.data, asdict(wanted.case), wanted.fingerprint)
+    timeout_s = _BRIEF_DATA_TIMEOUT_S if brief else _DATA_TIMEOUT_S
+    for node, answer in nodes.ask("check_data", {each.id: question for each in asked}, timeout_s).items():
+        if isinstance(answer, Silence):
+            if not brief:
+                fix = "wait for the copy, or look at the node's disk and network"
+                findings[node].append(Finding("warning", "data", answer.reason, fix))
+        elif answer:
+            fix = "bring the same data to the same path there, share the folder, or give --data by a URI"
+            findings[node].append(Finding("error", "data", answer, fix))
+
+
+def _show_resources(node: "Node") -> str:
+    trials = "no trials" if node.cpus == 0 else f"{node.cpus:g} CPU, {node.gpus:g} GPU"
+    return f"head, {trials}" if node.is_head else trials
+
+
+def _name(node: "Node") -> str:
+    host = node.host.partition(".")[0]
+    return node.address if node.host == node.address else f"{host} {node.address}"

@@ -1,0 +1,187 @@
+"""Look at one machine: what is installed and what it can reach. Everything is answered as plain values.
+
+Sent by value to every node of a cluster, also to one that lacks this package or has another version of it;
+so nothing of it, nor Ray, is imported at the head of this file.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_TREES = ("ftcl", "study", "search_spaces")
+_SOURCES = (".py", ".c", ".h", ".yaml")
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_GPU_TIMEOUT_S = 30.0
+_ASK_TORCH = """
+import json, torch
+names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+print(json.dumps(names))
+"""
+_READ_ATTEMPTS, _READ_PAUSE_S = 4, 0.5  # a shared folder may show a new file late
+
+
+def look(packages: Sequence[str]) -> dict[str, Any]:
+    """Return host, versions of Python and `packages`, digests of our source files, and the cache's disk."""
+    return {
+        "host": socket.gethostname(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "source": source(),
+        "native": has_native(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cache": _cache(),
+    }
+
+
+def source() -> dict[str, str]:
+    """Return the digest of each of our source files by its name, as Python finds them; empty without them."""
+    found: dict[str, str] = {}
+    folders = _folders()
+    if not {"ftcl", "study"} <= folders.keys():
+        return found
+    for tree, folder in folders.items():
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _SOURCES and path.is_file():
+                name = f"{tree}/{path.relative_to(folder).as_posix()}"
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return found
+
+
+def has_native() -> bool:
+    """Say whether the alignment library for the CPU has been built."""
+    folder = _folders().get("ftcl")
+    return folder is not None and any(folder.glob("dp/backends/_native*.so"))
+
+
+def gpus(told: float) -> dict[str, Any]:
+    """Return the GPUs that torch sees; in a process of its own, since Ray hides them from most workers.
+
+    Nothing is asked where there is no sign of a GPU, and Ray was told of none (`told`).
+    """
+    if told == 0 and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return {"names": [], "trouble": ""}
+    # Ray hides a machine's GPUs from a process that holds none.
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("VISIBLE_DEVICES")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK_TORCH],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_GPU_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode == 0:
+            return {"names": json.loads(done.stdout.splitlines()[-1]), "trouble": ""}
+        trouble = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    except subprocess.TimeoutExpired:
+        trouble = f"torch has not answered within {_GPU_TIMEOUT_S:.0f} s"
+    return {"names": [], "trouble": trouble}
+
+
+def clock() -> float:
+    """Return this machine's time in seconds."""
+    return time.time()
+
+
+def write_probe(location: str, name: str) -> str:
+    """Write a file named `name`, with its name as content, into the study; return what went wrong."""
+    try:
+        from study.store import open_store
+
+        open_store(location).write(name, name.encode())
+    except Exception as error:  # whatever it is belongs into the table
+        return _words(error)
+    return ""
+
+
+def read_probes(location: str, names: Sequence[str]) -> dict[str, bool]:
+    """Say of each probe whether it is there and whole; wait a little for those that are not."""
+    seen = dict.fromkeys(names, False)
+    try:
+        from study.store import open_store
+
+        store = open_store(location)
+    except Exception:  # told by write_probe
+        return seen
+    for attempt in range(_READ_ATTEMPTS):
+        time.sleep(_READ_PAUSE_S if attempt else 0)
+        for name in (name for name, there in seen.items() if not there):
+            try:
+                seen[name] = store.read(name) == name.encode()
+            except OSError:
+                continue
+        if all(seen.values()):
+            break
+    return seen
+
+
+def remove_probes(location: str, names: Sequence[str], was_there: bool) -> None:
+    """Remove probes, and with them the folders that they needed, where these are empty."""
+    try:
+        from study.store import open_store
+
+        store = open_store(location)
+        for name in names:
+            store.delete(name)
+        if store.local is None:
+            store.delete_folder(os.path.dirname(names[0]))
+            return
+        (store.local / names[0]).parent.rmdir()
+        if not was_there:
+            store.local.rmdir()
+    except Exception:  # nothing depends on it
+        return
+
+
+def check_data(spec: str, case: Mapping[str, Any], fingerprint: str) -> str:
+    """Open the data as a trial does, after they are copied and verified; return what went wrong."""
+    try:
+        from study.staging import open_data
+
+        open_data(spec, **case, fingerprint=fingerprint)
+    except Exception as error:  # whatever it is belongs into the table
+        return _words(error)
+    return ""
+
+
+def _folders() -> dict[str, Path]:
+    """Return where our packages lie: those that have an __init__.py or files of their own."""
+    found = {}
+    for tree in _TREES:
+        spec = importlib.util.find_spec(tree)
+        if spec is not None and spec.origin is not None:
+            found[tree] = Path(spec.origin).parent
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cache() -> dict[str, Any]:
+    """Return where copies of data lie, and how much is free there."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftcl"
+    existing = next(path for path in (base, *base.parents) if path.exists())
+    writable = os.access(existing, os.W_OK)
+    return {"folder": str(base), "free": shutil.disk_usage(existing).free, "writable": writable}
+
+
+def _words(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, ImportError):
+        return f"{text} (is the project installed there?)"
+    return text
