@@ -43,22 +43,24 @@ class Clock:
 
     trials: int
     ended: int = 0
-    marks: list[tuple[int, float, float]] = field(default_factory=list)
+    marks: list[tuple[int, float, float, int]] = field(default_factory=list)
 
     def tick(self) -> None:
         """Count an ended trial."""
         self.ended += 1
         if self.ended in (int(0.3 * self.trials), int(0.9 * self.trials)):
-            self.marks.append((self.ended, time.monotonic(), time.process_time()))
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            self.marks.append((self.ended, time.monotonic(), time.process_time(), resident))
 
     def rates(self) -> dict[str, float]:
-        """Return trials a second, and CPU milliseconds a trial."""
-        (first, began_s, used_s), (last, ended_s, all_s) = self.marks
+        """Return trials a second, and the driver's CPU time and memory for one."""
+        (first, began_s, used_s, held), (last, ended_s, all_s, all_held) = self.marks
         trials = last - first
         return {
             "trials_per_s": round(trials / (ended_s - began_s), 2),
             "reports_per_s": round(trials * (_EPOCHS + 2) / (ended_s - began_s), 1),
             "driver_cpu_ms_per_trial": round(1e3 * (all_s - used_s) / trials, 1),
+            "driver_kb_per_trial": round((all_held - held) / 1e3 / trials, 1),
         }
 
 
@@ -195,7 +197,8 @@ def main() -> int:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         with arguments.out.open("a", newline="", encoding="utf-8") as file:
             names = ["actors", "trials", "agenda", "trials_per_s", "reports_per_s"]
-            table = csv.DictWriter(file, [*names, "driver_cpu_ms_per_trial", "of_it_agenda_ms"])
+            names += ["driver_cpu_ms_per_trial", "driver_kb_per_trial", "of_it_agenda_ms"]
+            table = csv.DictWriter(file, names)
             if is_new:
                 table.writeheader()
             table.writerow(row)
