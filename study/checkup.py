@@ -84,7 +84,8 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
     for node, answer in seen.items():
         if isinstance(answer, Silence):
             fix = "look at it with `ray status` and `ray list nodes`; take it out, or start it again"
-            findings[node].append(Finding("error", "answer", answer.reason, fix))
+            # A study does without the nodes that are lost.
+            findings[node].append(Finding("warning" if brief else "error", "answer", answer.reason, fix))
     alive = [node for node in nodes.nodes if not isinstance(seen[node.id], Silence)]
     for node, skew in nodes.skews([node.id for node in alive]).items():
         findings[node] += judge_clock(skew.ahead_s, skew.uncertainty_s)
