@@ -38,6 +38,7 @@ class Kind:
     name: str
     node: Node | None  # None: not known before one has come
     more: int  # how many may come beside those that are there
+    gpu_types: tuple[str, ...] = ()  # as Ray names them, if that is known before one has come
 
     def holds(self, resources: Resources) -> int:
         """Return how many trials fit on a node of this kind; one, if that is not known."""

@@ -53,8 +53,13 @@ def kinds_that_may_come(config: Mapping[str, Any], workers: Mapping[str, int]) -
             resources = described.get("resources") or {}
             known = "CPU" in resources or "GPU" in resources
             node = Node(float(resources.get("CPU", 0)), float(resources.get("GPU", 0))) if known else None
-            kinds.append(Kind(name, node, more))
+            kinds.append(Kind(name, node, more, gpu_types(resources)))
     return tuple(kinds)
+
+
+def gpu_types(resources: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the types of GPUs that a node has, as Ray names them among its resources."""
+    return tuple(sorted(name for name in resources if name.startswith("accelerator_type:")))
 
 
 def _configuration() -> dict[str, Any] | None:

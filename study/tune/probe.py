@@ -12,6 +12,7 @@ from study.capacity import Cluster
 from study.packing import Packing, Probe, make_probe, measure
 from study.plan import LaunchError, Plan
 from study.spec import Resources
+from study.tune.growth import gpu_types
 
 Say = Callable[[str], None]
 
@@ -40,7 +41,7 @@ def find_shares(plan: Plan, cluster: Cluster, wanted: Mapping[str, Resources], s
     if not cluster.may_have_gpus:
         say("there is no GPU: the trials run on CPUs")
         return Shares({stage: held.model_copy(update={"gpus": 0.0}) for stage, held in wanted.items()}, None)
-    kinds = kinds_of_gpus()
+    kinds = kinds_of_gpus(cluster)
     found = _measured_before(plan, kinds)
     if not found:
         probe = make_probe(plan, make_setup(plan, [1.0] * len(wanted)))
@@ -51,7 +52,11 @@ def find_shares(plan: Plan, cluster: Cluster, wanted: Mapping[str, Resources], s
     for measured in found:
         say(str(measured.packing))
     say(f"so a GPU runs {fit} at once")
-    record = {"kinds": kinds, "shares": shares, "measured": [asdict(measured) for measured in found]}
+    record = {
+        "kinds": kinds or kinds_of_gpus(cluster),  # by now a node is there
+        "shares": shares,
+        "measured": [asdict(measured) for measured in found],
+    }
     return Shares(
         {stage: held.model_copy(update={"gpus": shares[stage]}) for stage, held in wanted.items()}, record
     )
@@ -69,10 +74,10 @@ def _measured_before(plan: Plan, kinds: list[str]) -> list[Measured]:
     return []
 
 
-def kinds_of_gpus() -> list[str]:
-    """Return the types of GPUs that the live nodes have, as Ray names them."""
-    names = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
-    return sorted(name for name in names if name.startswith("accelerator_type:"))
+def kinds_of_gpus(cluster: Cluster) -> list[str]:
+    """Return the types of GPUs that live nodes have, or that may come, as Ray names them."""
+    live = [gpu_types(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return sorted({name for names in (*live, *(kind.gpu_types for kind in cluster.kinds)) for name in names})
 
 
 def measure_on_cluster(

@@ -85,8 +85,15 @@ def test_nodes_come_for_a_study_and_go_after_it(cluster: AutoscalingCluster, tmp
     assert "asks for 1 CPU and 2 GPU" in told and "2 gpu (2 CPU and 1 GPU)" in told
     assert time.monotonic() - started_s < 20
     assert not (tmp_path / "out").exists()
-
     assert nodes_of(cluster) == 0
+
+    measured = launch(cluster, tmp_path, "--gpus-per-trial", "auto")
+    told = measured.communicate(timeout=120)[0]
+    assert measured.returncode == 2, told
+    assert "measuring on a GPU" in told and "offers a GPU, but torch finds none" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
     study = launch(cluster, tmp_path)
     most, deadline = 0, time.monotonic() + _UP_AND_DONE_S
     while study.poll() is None and time.monotonic() < deadline:

@@ -22,14 +22,14 @@ CONFIG: dict[str, Any] = {
     "head_node_type": "head",
     "available_node_types": {
         "head": {"resources": {"CPU": 0}},
-        "gpu": {"resources": {"CPU": 4, "GPU": 1, "memory": 10**9}, "max_workers": 8},
+        "gpu": {"resources": {"CPU": 4, "GPU": 1, "accelerator_type:L4": 1}, "max_workers": 8},
         "cpu": {"resources": {"CPU": 16}},
     },
 }
 
 
 def test_kinds_are_those_that_workers_may_have() -> None:
-    gpu, cpu = Kind("gpu", Node(4, 1), 8), Kind("cpu", Node(16, 0), 10)
+    gpu, cpu = Kind("gpu", Node(4, 1), 8, ("accelerator_type:L4",)), Kind("cpu", Node(16, 0), 10)
     assert kinds_of(CONFIG) == (gpu, cpu)
     assert kinds_of(CONFIG, {"gpu": 8, "cpu": 3}) == (Kind("cpu", Node(16, 0), 7),)
 

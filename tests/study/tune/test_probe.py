@@ -30,7 +30,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         return probe.Measured(T4 if kind == "accelerator_type:T4" else L4, 8.0)
 
     monkeypatch.setattr(probe, "measure_on_cluster", measure)
-    monkeypatch.setattr(probe, "kinds_of_gpus", lambda: ["accelerator_type:L4"])
+    monkeypatch.setattr(probe, "kinds_of_gpus", lambda cluster: ["accelerator_type:L4"])
     return seen
 
 
@@ -68,7 +68,8 @@ def test_a_study_is_measured_once_on_a_type_of_gpu(
     first, record, _ = shares(plan)
     assert shares(continued(plan, record))[:2] == (first, record)
     assert measured == ["accelerator_type:L4"]
-    monkeypatch.setattr(probe, "kinds_of_gpus", lambda: ["accelerator_type:L4", "accelerator_type:T4"])
+    types = ["accelerator_type:L4", "accelerator_type:T4"]
+    monkeypatch.setattr(probe, "kinds_of_gpus", lambda cluster: types)
     both, _, _ = shares(continued(plan, record))
     assert measured[1:] == ["accelerator_type:L4", "accelerator_type:T4"]
     assert both == {"pretrain": 1.0, "finetune": 0.25}  # as the smaller one allows
@@ -79,7 +80,7 @@ def test_nodes_that_are_still_to_come_are_measured(
 ) -> None:
     from study.tune import probe
 
-    monkeypatch.setattr(probe, "kinds_of_gpus", list)
+    monkeypatch.setattr(probe, "kinds_of_gpus", lambda cluster: [])
     cluster = Cluster((Node(0, 0),), (Kind("gpu", Node(8, 1), 2),), more=2)
     _, record, _ = shares(plan, cluster)
     assert measured == [None]
