@@ -20,7 +20,7 @@ from study.progress import show_duration
 from study.spec import Resources
 from study.stopping import Stops
 from study.tune.deaths import Facts, explain
-from study.tune.placement import draining_nodes, has_room_elsewhere, live_nodes
+from study.tune.placement import draining_nodes, has_room, live_nodes, nodes_that_stay
 
 BEGUN: Final = "begun"  # first report of an attempt: where it runs
 NEWS: Final = "news"
@@ -125,7 +125,7 @@ class Execution:
         job = self._agenda.next_job()
         if job is not None:
             limit_s = self._limits_s[job.stage] if self._limits_s else None
-            choosy = bool(job.avoid) and has_room_elsewhere(self._held[job.stage], job.avoid)
+            choosy = bool(job.avoid) and has_room(self._held[job.stage], job.avoid, nodes_that_stay())
             self._attempts[tune_id] = _Attempt(job, limit_s, is_choosy=choosy)
         elif not self._attempts and self.hands_out:
             # Waiting would never end: nothing runs that could make room for what is pending.
@@ -205,20 +205,25 @@ class Execution:
         if overdue and not attempt.is_killed:
             attempt.is_killed = True
             _kill(tune_trial)
-        job = attempt.job
-        if attempt.is_choosy and ran_s is None and not has_room_elsewhere(self._held[job.stage], job.avoid):
-            # Ray would wait for another node for ever.
-            del self._attempts[tune_trial.trial_id]
-            self._died(attempt, "node_lost", "all nodes were lost but those where it had failed")
-            self.controller.stop_trial(tune_trial)
 
     def _look_at_nodes(self) -> None:
         if not live_nodes():
             self.error = StudyError("no node of the Ray cluster is left; the same command continues")
             self._stop_now()
-        draining = draining_nodes()
-        for attempt in self._attempts.values():
+            return
+        draining, nodes = draining_nodes(), nodes_that_stay()
+        for tune_id, attempt in list(self._attempts.items()):
             attempt.is_draining |= attempt.node in draining
+            job, tune_trial = attempt.job, attempt.tune_trial
+            waits_elsewhere = attempt.is_choosy and attempt.began_s is None and tune_trial is not None
+            if waits_elsewhere and not has_room(self._held[job.stage], job.avoid, nodes):
+                # Ray would wait for another node for ever.
+                del self._attempts[tune_id]
+                self._died(attempt, "node_lost", "all nodes were lost but those where it had failed")
+                self.controller.stop_trial(tune_trial)
+        self._tell_of_waiting()
+
+    def _tell_of_waiting(self) -> None:
         waiting = [attempt for attempt in self._attempts.values() if attempt.began_s is None]
         since_s = min((attempt.handed_s for attempt in waiting), default=time.monotonic())
         waits_s = time.monotonic() - since_s

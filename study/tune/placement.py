@@ -1,6 +1,6 @@
 """Where an attempt may run: its share of a node, away from the nodes where its trial has failed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import ray
@@ -15,20 +15,25 @@ _NODE_LABEL: Final = "ray.io/node-id"  # Ray gives it to every node
 def request(held: Resources, avoid: Sequence[str]) -> tune.PlacementGroupFactory:
     """Return what to ask Ray for; nodes are avoided only while another one could run the trial."""
     bundle = {"CPU": held.cpus, "GPU": held.gpus}
-    if avoid and has_room_elsewhere(held, avoid):
+    if avoid and has_room(held, avoid, nodes_that_stay()):
         selector = {_NODE_LABEL: f"!in({','.join(avoid)})"}
         return tune.PlacementGroupFactory([bundle], bundle_label_selector=[selector])
     return tune.PlacementGroupFactory([bundle])
 
 
-def has_room_elsewhere(held: Resources, avoid: Sequence[str]) -> bool:
-    """Say whether a live node that is not to be avoided, nor goes, has, busy or not, what a trial holds."""
-    draining = draining_nodes()
+def has_room(held: Resources, avoid: Sequence[str], nodes: Iterable[Mapping[str, Any]]) -> bool:
+    """Say whether one of the nodes that is not to be avoided has, busy or not, what a trial holds."""
     return any(
         node["Resources"].get("CPU", 0.0) >= held.cpus and node["Resources"].get("GPU", 0.0) >= held.gpus
-        for node in live_nodes()
-        if node["NodeID"] not in avoid and node["NodeID"] not in draining
+        for node in nodes
+        if node["NodeID"] not in avoid
     )
+
+
+def nodes_that_stay() -> list[Mapping[str, Any]]:
+    """Return Ray's records of the nodes that are alive, and not to go soon."""
+    draining = draining_nodes()
+    return [node for node in live_nodes() if node["NodeID"] not in draining]
 
 
 def draining_nodes() -> set[str]:
