@@ -85,9 +85,13 @@ class Host:
         kept = [sys.prefix, sys.base_prefix]
         unshare = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--mount-proc", "--fork"]
         boot = ["bash", "-c", _BOOT, "boot", name, str(disk), str(shared), *kept]
-        self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", *boot], stdin=subprocess.DEVNULL
-        )
+        with (disk / "boot.log").open("w") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *unshare, "--kill-child", *boot],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         self._first = self._find_first()
         _ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", str(self._first))
         _ip("link", "set", self._cable, "master", _BRIDGE)

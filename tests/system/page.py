@@ -48,7 +48,8 @@ class Terminal:
             )
 
     def _script(self, block: str) -> str:
-        return f"cd ~/ftcl-study && set -e\n{self.exports}{block}"
+        # What goes to a terminal does not wait for more.
+        return f"cd ~/ftcl-study && set -e\nexport PYTHONUNBUFFERED=1\n{self.exports}{block}"
 
 
 def edit(path: Path, changes: Mapping[str, str]) -> None:

@@ -52,7 +52,7 @@ class Lab:
 
     def nodes(self) -> int:
         """Count the machines in the cluster, as its head sees them."""
-        status = self.hosts["host1"].run(". ~/.bashrc && ray status")
+        status = self.hosts["host1"].run(". ~/.bashrc && ray status || true")
         return sum(int(count) for count in re.findall(r"^ (\d+) local\.cluster\.node$", status, re.MULTILINE))
 
 
@@ -140,19 +140,27 @@ def test_no_port_of_ray_answers_without_the_token(lab: Lab) -> None:
         ports = {place.rpartition(":")[2] for place in listening if place not in loopback} - {"22"}
         assert len(ports) >= 4, listening
         assert "8265" not in ports
-        asked = lab.laptop.run(CALL.format(address=host.address, ports=" ".join(sorted(ports))))
+        asked = lab.laptop.run(f"{CALL} {host.address} {' '.join(sorted(ports))}")
         answers = dict(line.split() for line in asked.splitlines())
         assert answers.keys() == ports
-        assert set(answers.values()) <= {"401", "000"}, answers  # 000: what it speaks is not HTTP
+        assert set(answers.values()) <= {"401", "BadStatusLine", "RemoteDisconnected", "TimeoutError"}, (
+            answers
+        )
     before_s = time.monotonic()
     refused = lab.laptop.run(GRPC.format(address=lab.hosts["host1"].address))
     assert "AuthenticationError" in refused and time.monotonic() - before_s < 10
 
 
-CALL: Final = (
-    "for port in {ports}; do echo $port $(curl -s -m 5 -o /dev/null -w '%{{http_code}}' "
-    "http://{address}:$port/metrics); done"
-)
+REFUSALS: Final = {"401", "BadStatusLine", "RemoteDisconnected", "ConnectionResetError", "TimeoutError"}
+# Prints the status of HTTP, or the name of the error of what speaks something else.
+CALL: Final = """cd ftcl-study && .venv/bin/python -c "
+import sys, urllib.request
+for port in sys.argv[2:]:
+    try:
+        print(port, urllib.request.urlopen(f'http://{sys.argv[1]}:{port}/metrics', timeout=5).status)
+    except Exception as error:
+        print(port, getattr(error, 'code', type(error).__name__))
+" """
 GRPC: Final = """cd ftcl-study && RAY_AUTH_MODE=disabled .venv/bin/python -c "
 from ray._raylet import GcsClient
 GcsClient('{address}:6379').internal_kv_keys(b'')" 2>&1 || true"""
@@ -176,12 +184,12 @@ def test_job_from_the_laptop_stops_in_order(lab: Lab, page: Page) -> None:
     log = lab.logs / "job.log"
     follows = lab.terminal.start(page.take("A study from the laptop"), log)
     # With some done by each of the hosts, which all started together.
-    wait_until(lambda: len(re.findall(r"^\[.*\] complete ", log.read_text(), re.MULTILINE)) >= 8, 200)
+    wait_until(lambda: log.read_text().count("] complete ") >= 8, within_s=200)
     lab.terminal.run(page.take("A study from the laptop"))
     assert follows.wait(30) == 0
     assert "told to end by SIGTERM; the same command continues" in log.read_text()
     trials = lab.table("trials")
-    assert set(trials["status"]) == {"complete", "waiting"}
+    assert set(trials["status"]) <= {"complete", "waiting"}
     assert set(trials["host"]) == set(HOSTS)
     assert set(lab.table("failures")["kind"]) == {"cancelled"}
 
@@ -191,8 +199,8 @@ def test_job_from_the_laptop_stops_in_order(lab: Lab, page: Page) -> None:
     "the network of a machine is cut in mid-study, and comes back",
     "its trials go on elsewhere from their last epochs; the machine is taken up again",
 )
+@pytest.mark.timeout(500)
 def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
-    before = len(lab.table("failures"))
     cut_off = lab.hosts["host3"]
     log = lab.logs / "study.log"
     driver = lab.terminal.start(page.take("The same study from the head"), log)
@@ -208,8 +216,9 @@ def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
     trials = trials[trials["superseded"].isna() & (trials["phase"] != "context")]
     assert set(trials["status"]) <= {"complete", "stopped"}
     assert not trials.duplicated(["phase", "stage", "arm", "seed", "proposal"]).any()
-    lost = lab.table("failures")[before:]
-    assert set(lost["kind"]) == {"node_lost"} and set(lost["host"]) == {cut_off.name}, lost
+    failures = lab.table("failures")
+    lost = failures[failures["kind"] != "cancelled"]
+    assert set(lost["kind"]) == {"node_lost"} and set(lost["host"]) == {cut_off.name}, failures
     moved = trials[trials["trial"].isin(lost["trial"])]
     assert len(moved) == len(lost) and cut_off.name not in set(moved["host"])
     assert (trials["repeated_epochs"] <= 1).all()
@@ -220,7 +229,7 @@ def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
 def check_fences(checkpoints: Path) -> None:
     """An attempt that has been replaced writes nothing more."""
     for begun in checkpoints.glob("*/*.begun"):
-        earlier = (path for path in begun.parent.glob("*.pt") if path.name < begun.name)
+        earlier = (path for path in begun.parent.glob("*.pt") if path.name[:4] < begun.name[:4])
         assert all(path.stat().st_mtime <= begun.stat().st_mtime for path in earlier), begun
 
 

@@ -1,0 +1,91 @@
+"""deploy/node.sh up to where it starts Ray: what it leaves alone, asks Ray for, and says is missing."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RAY: Final = '#!/bin/sh\necho "ray $*; mode $RAY_AUTH_MODE, metrics $RAY_enable_metrics_collection"\n'
+
+
+class Machine:
+    """A machine's home with what a cluster file ships; `ray` there only says how it was called."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.folder = home / "ftcl-study"
+        shutil.copytree(ROOT / "deploy", self.folder / "deploy")
+        shutil.copytree(ROOT / "ftcl/dp/backends/csrc", self.folder / "ftcl/dp/backends/csrc")
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy2(ROOT / name, self.folder)
+
+    def pretend_installed(self) -> None:
+        (self.folder / ".venv/bin").mkdir(parents=True)
+        (self.folder / ".venv/bin/ray").write_text(RAY)
+        (self.folder / ".venv/bin/ray").chmod(0o755)
+        shipped = "cat pyproject.toml constraints.txt ftcl/dp/backends/csrc/* | sha256sum > .venv/installed"
+        subprocess.run(shipped, shell=True, cwd=self.folder, check=True)
+
+    def give_token(self) -> Path:
+        token = self.home / ".ray/auth_token"
+        token.parent.mkdir()
+        token.write_text("secret")
+        return token
+
+    def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [self.folder / "deploy/node.sh", *arguments],
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_what_is_installed_is_left_alone(machine: Machine) -> None:
+    machine.pretend_installed()
+    for _ in range(2):
+        assert machine.run("install").returncode == 0
+    [line] = [line for line in (machine.home / ".bashrc").read_text().splitlines() if "PATH" in line]
+    assert f'"{machine.folder}/.venv/bin:$PATH" RAY_AUTH_MODE=token' in line
+
+
+def test_other_pins_are_installed(machine: Machine) -> None:
+    machine.pretend_installed()
+    with (machine.folder / "constraints.txt").open("a") as pins:
+        pins.write("# another\n")
+    done = machine.run("install", PYTHON="no-such-python")
+    assert done.returncode == 1
+    assert "no-such-python is not a Python of at least 3.11" in done.stderr
+    assert "the installation failed" in done.stderr
+
+
+def test_head_listens_on_loopback_and_asks_for_the_token(machine: Machine) -> None:
+    machine.pretend_installed()
+    token = machine.give_token()
+    done = machine.run("head", "--num-cpus=2")
+    assert done.returncode == 0, done.stderr
+    stopped, started = done.stdout.splitlines()
+    assert stopped.startswith("ray stop;")
+    assert "start --head" in started and "--dashboard-host=127.0.0.1" in started and "--num-cpus=2" in started
+    assert started.endswith("mode token, metrics false")
+    assert token.stat().st_mode & 0o077 == 0
+
+
+def test_what_is_missing_is_named(machine: Machine) -> None:
+    assert "RAY_HEAD_IP is not set" in machine.run("worker").stderr
+    assert "run deploy/node.sh install" in machine.run("worker", RAY_HEAD_IP="192.0.2.1").stderr
+    machine.pretend_installed()
+    done = machine.run("head")
+    assert done.returncode == 1 and done.stdout == ""
+    assert f"there is no {machine.home}/.ray/auth_token" in done.stderr and "get-auth-token" in done.stderr
+    assert "usage: deploy/node.sh" in machine.run().stderr
