@@ -7,6 +7,7 @@
 A phase is told every epoch and end of its trials, and otherwise knows neither processes nor files.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -94,13 +95,13 @@ class SearchPhase(Phase):
         if not seeds:
             raise StudyError("no search seed passed the gate; lower gate.at_least in the space file")
         known = len(self.proposals.settings)
-        if self._wanted == known:
-            if self._batch is None:
+        if self._batch is None:
+            if self._wanted == known:
                 self.proposals.ask()
-            elif known % self._batch or not self.proposals.any_open():
-                # A batch that a crash cut short is completed first, so that batches stay what they were.
-                for _ in range(min(self._batch - known % self._batch, self._spec.trials - known)):
-                    self.proposals.ask()
+        elif known % self._batch or (self._wanted == known and not self.proposals.any_open()):
+            # A batch that a crash cut short is completed first, before any of its trials goes on.
+            for _ in range(min(self._batch - known % self._batch, self._spec.trials - known)):
+                self.proposals.ask()
         fresh = range(self._wanted, len(self.proposals.settings))
         self._wanted = len(self.proposals.settings)
         return [
@@ -140,11 +141,15 @@ class SearchPhase(Phase):
         self.proposals.close()
 
     def mean(self, number: int) -> float | None:
-        """Return a proposal's mean objective over the search seeds, None unless all its runs are complete."""
+        """Return a proposal's mean objective over the search seeds.
+
+        None unless all its runs are complete with a number: nothing could be ranked beside NaN.
+        """
         runs = self._ended[number].values()
         if not runs or any(run.status != "complete" for run in runs):
             return None
-        return fmean(self.values(number))
+        mean = fmean(self.values(number))
+        return None if math.isnan(mean) else mean
 
     def ranking(self) -> list[int]:
         """Return the complete proposals, best first."""

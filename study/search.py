@@ -60,6 +60,8 @@ class Proposals:
         self._direction = study.direction
         self._study_id = study._study_id
         self._storage = storage
+        # TPE counts what it sees: fewer than `startup`, and it would propose at random for ever.
+        latest = max(latest, search.sampler.startup)
         self._finished = _Finished(1.0 if direction == "min" else -1.0, latest)
         self._latest = latest
         self._ids: dict[int, int] = {}

@@ -18,6 +18,7 @@ from study.phases import StudyError
 from study.plan import Plan
 from study.rows import Row
 from study.search import Proposals
+from tests.study import pretended
 from tests.study.pretended import SPACE, PretendedWorkers, open_agenda
 
 MakePlan = Callable[..., Plan]
@@ -146,6 +147,36 @@ def test_every_prefix_of_the_journal_ends_in_the_same_study(
         (Path(cut.out) / FILE_NAME).write_bytes(b"".join(lines[:kept]))
         shutil.copytree(Path(plan.out) / "pretrained", Path(cut.out) / "pretrained")
         assert essence(finished(cut)) == whole, f"after line {kept}"
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_batch_that_was_cut_short_is_completed_before_its_trials_go_on(
+    make_small_plan: MakePlan, tmp_path: Path, asked: int
+) -> None:
+    """Even where there is one slot, so that its first proposal ends before another trial can start."""
+    plan = make_small_plan(deterministic=True)
+    whole = essence(finished(plan, concurrency=3))
+    cut = make_small_plan(deterministic=True, out=str(tmp_path / "cut"))
+    agenda, _ = open_agenda(cut)
+    proposals = agenda._phases[0].proposals
+    for _ in range(asked):
+        proposals.ask()
+    assert essence(finished(cut, concurrency=1)) == whole
+
+
+def test_proposal_whose_objective_is_no_number_never_wins(
+    make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = pretended.pretended_value
+    monkeypatch.setattr(
+        pretended,
+        "pretended_value",
+        lambda job, epoch: float("nan") if job.tags.get("proposal") == 1 else value(job, epoch),
+    )
+    rows = finished(make_small_plan(space={"search": {**SPACE["search"], "early_stopping": None}})).values()
+    unlike = next(row.parameters for row in rows if row.cell.proposal == 1)
+    assert all(row.parameters != unlike for row in rows if row.cell.phase in ("confirm", "ablation"))
+    assert Counter(row.cell.phase for row in rows if row.cell.arm) == {"ablation": 6}
 
 
 def test_recipe_of_one_stage_needs_no_pretraining(make_small_plan: MakePlan) -> None:

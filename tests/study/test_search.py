@@ -106,6 +106,13 @@ def test_bound_changes_nothing_until_it_bites(plan: Plan, tmp_path: Path) -> Non
     assert bounded != asked
 
 
+def test_bound_never_keeps_the_sampler_random(make_small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    search = make_small_plan().space.search.model_dump(by_alias=True, mode="json")
+    plan = make_small_plan(space={"search": {**search, "sampler": {"name": "tpe", "startup": 30}}})
+    asked = ask_and_tell(open_proposals(plan, tmp_path / "a"), 31)
+    assert ask_and_tell(open_proposals(plan, tmp_path / "b", latest=3), 31) == asked
+
+
 def test_interrupted_bounded_search_goes_on_as_if_it_had_not_been(plan: Plan, tmp_path: Path) -> None:
     whole = ask_and_tell(open_proposals(plan, tmp_path / "a", latest=3), 34)
     ask_and_tell(open_proposals(plan, tmp_path / "b", latest=3), 30)
