@@ -194,6 +194,10 @@ def test_job_from_the_laptop_stops_in_order(lab: Lab, page: Page) -> None:
     assert set(lab.table("failures")["kind"]) == {"cancelled"}
 
 
+def test_own_space_file_travels_with_the_job(lab: Lab, page: Page) -> None:
+    assert "confirmation trials" in lab.terminal.run(page.take("A space file of your own"))
+
+
 @pytest.mark.situation(
     "kill",
     "the network of a machine is cut in mid-study, and comes back",
