@@ -152,7 +152,7 @@ class _JournalFile(BaseJournalBackend):
                 file.write(b"".join([*self._gathered, *lines]))
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError:
+        except BaseException:  # as that of Ctrl-C, after which the study is still to be left in order
             with suppress(OSError):
                 os.truncate(self._path, size)
             raise

@@ -302,6 +302,21 @@ class TestJournal:
             assert list(ledger.rows[0].epochs) == [1, 2, 3, 4, 5, 6]
         assert repr(read(journal, STUDY)) == repr(ledger.rows)
 
+    def test_block_whose_writing_is_interrupted_is_written_by_an_orderly_end(
+        self, journal: LedgerLocation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(_: int) -> None:
+            raise KeyboardInterrupt
+
+        with opened(journal, STUDY) as ledger:
+            ledger.start(CELL, {})
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), ledger.together():
+                patched.setattr(os, "fsync", interrupt)
+                ledger.record_epoch(0, 1, {"loss/total": 1.0}, "a")
+            ledger.set_waiting(0)
+        assert read(journal, STUDY)[0].status == "waiting"
+        assert repr(read(journal, STUDY)) == repr(ledger.rows)
+
     def test_block_is_not_written_after_what_another_process_wrote(self, journal: LedgerLocation) -> None:
         with opened(journal, STUDY) as ledger:
             ledger.start(CELL, {})
