@@ -46,10 +46,12 @@ class Tally:
             self._count(row, 1)
         else:
             self.rows.pop(row.trial, None)
-            if self._best is not None and self._best[1].trial == row.trial:
-                self._best = None
-                for other in self.rows.values():
-                    self._compare(other)
+        if self._best is not None and self._best[1].trial == row.trial:
+            self._best = None
+            for other in self.rows.values():
+                self._compare(other)
+        else:
+            self._compare(row)
 
     def _count(self, row: Row, times: int) -> None:
         is_last = row.cell.stage == self._last_stage
@@ -59,11 +61,9 @@ class Tally:
         if row.status not in _UNENDED:
             self._ended[is_last] += times
             self._spent_s[is_last] += times * row.spent("wall_s")
-        if times > 0:
-            self._compare(row)
 
     def _compare(self, row: Row) -> None:
-        if row.status == "complete" and row.cell.proposal is not None:
+        if row.status == "complete" and row.superseded is None and row.cell.proposal is not None:
             value = row.result["metrics"][self.objective]
             if self._best is None or self._sign * value > self._sign * self._best[0]:
                 self._best = value, row

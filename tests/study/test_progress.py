@@ -1,5 +1,6 @@
 import datetime
 import io
+import random
 import re
 import time
 from collections import Counter
@@ -40,6 +41,27 @@ def test_tally_counts_by_phase_and_knows_the_best() -> None:
     assert counted.shared() == 1
     # 1 pretraining of 4 s, 3 + 2 fine-tunings of 6 s, two at a time.
     assert counted.seconds_left() == (1 * 4 + 5 * 6) / 2
+
+
+def test_tally_is_what_its_last_rows_say_whatever_came_before() -> None:
+    """What is kept from note to note equals a count from the beginning."""
+    chance = random.Random(0)
+    counted, last = tally(), {}
+    for _ in range(300):
+        row = chance.choice((PRETRAIN, SEARCH, ARM, replace(SEARCH, trial=3), replace(SEARCH, trial=4)))
+        if chance.random() < 0.7:
+            row = complete(row, chance.random(), chance.randint(1, 9))
+        if chance.random() < 0.3:
+            row = replace(row, superseded="other settings are wanted")
+        counted.note(row)
+        last[row.trial] = row
+        fresh = tally()
+        for row in last.values():
+            fresh.note(row)
+        for name in ("counts", "ended", "total", "shared"):
+            assert getattr(counted, name)() == getattr(fresh, name)()
+        assert (counted.best() or (None,))[0] == (fresh.best() or (None,))[0]
+        assert counted.seconds_left() == pytest.approx(fresh.seconds_left())
 
 
 def test_plain_display_prints_a_line_per_event() -> None:
