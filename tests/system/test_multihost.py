@@ -151,7 +151,8 @@ def test_no_port_of_ray_answers_without_the_token(lab: Lab) -> None:
         assert len(spoken) >= (4 if host is lab.hosts["host1"] else 2), codes  # head, raylet, agent, client
 
 
-REFUSALS: Final = {"401", "BadStatusLine", "RemoteDisconnected", "ConnectionResetError", "TimeoutError"}
+# By HTTP: unauthorised, or what speaks something else.
+REFUSALS: Final = {"401", "BadStatusLine", "RemoteDisconnected", "URLError", "TimeoutError"}
 # Prints the status of HTTP, or the name of the error of what speaks something else.
 CALL: Final = """cd ftcl-study && .venv/bin/python -c "
 import sys, urllib.request
