@@ -13,6 +13,7 @@ from ftcl.evaluation import GroundTruth, encode_ground_truth
 from ftcl.recipes import RECIPES
 from study.agenda import Agenda
 from study.assembly import CONTEXT, assemble, make_setup, num_threads
+from study.checkup import require_fit_nodes
 from study.disk import Ballast, check_disk, disk_full_message, folder_bytes, is_disk_full
 from study.estimate import count_trials, estimate_disk
 from study.ledger import Ledger, is_in
@@ -202,6 +203,9 @@ def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Sa
     slots = options.concurrency or default_concurrency(plan.space)
     local_cpus = slots * max(resources.cpus for resources in wanted.values())
     with connect(options.address, local_cpus=local_cpus) as cluster:
+        if options.address is not None:
+            for warning in require_fit_nodes(plan):
+                say(f"warning: {warning}")
         if options.gpus_per_trial == "auto":
             shares = find_shares(plan, cluster, wanted, say)
             granted, packing = cluster.grant(shares.wanted, None), shares.record

@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,14 @@ _STORE_BYTES: Final = 80_000_000
 _HEALTH: Final = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
 # Names of workers that train nothing.
 _IDLE: Final = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
+@dataclass(frozen=True)
+class Peculiar:
+    """What sets a node apart from the others."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    mounts: Mapping[Path, Path] = field(default_factory=dict)  # at this path, there alone, lies that folder
 
 
 class Cluster:
@@ -60,10 +70,10 @@ class Cluster:
         for node, process in starting.items():
             self._wait(node, process)
 
-    def start_node(self, node: str) -> None:
+    def start_node(self, node: str, peculiar: Peculiar | None = None) -> None:
         """Start a node again, as a new one; what is left of the old one is killed first."""
         self.kill(node)
-        self._wait(node, self._start_node(node))
+        self._wait(node, self._start_node(node, peculiar))
 
     def raylet(self, node: str) -> int | None:
         """Return the raylet of a node, None if it is dead."""
@@ -110,21 +120,26 @@ class Cluster:
             time.sleep(0.05)
         return len(killed)
 
-    def _start_node(self, node: str) -> "subprocess.Popen[bytes]":
+    def _start_node(self, node: str, peculiar: Peculiar | None = None) -> "subprocess.Popen[bytes]":
         # An address of its own: a driver attaches to a raylet of its own address, to be the head's.
         host = f"127.0.0.{NODES.index(node) + 2}"
-        return self._ray_start(node, host, "--address", self.address, "--num-cpus", "1")
+        arguments = ["--address", self.address, "--num-cpus", "1"]
+        return self._ray_start(node, host, *arguments, peculiar=peculiar or Peculiar())
 
-    def _ray_start(self, part: str, host: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _ray_start(
+        self, part: str, host: str, *arguments: str, peculiar: Peculiar = Peculiar()
+    ) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
         command += ["--node-ip-address", host, "--object-store-memory", str(_STORE_BYTES)]
         # Nodes that start at once in one folder would take the same sockets.
         command += ["--temp-dir", str(self.folder / part)]
         command += ["--min-worker-port", "0", "--max-worker-port", "0"]  # any free: the nodes share a machine
+        for at, folder in peculiar.mounts.items():
+            mount = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", mount, "sh", str(folder), str(at), *command]
+        environment = self.environment(part) | dict(peculiar.variables)
         with self._log(part).open("ab") as log:
-            return subprocess.Popen(
-                command, env=self.environment(part), stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def _log(self, part: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
