@@ -87,8 +87,10 @@ class SearchPhase(Phase):
         sign = 1.0 if goal.direction == "max" else -1.0
         self._rungs: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
         self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
+        self._untold: set[int] = set()  # proposals of which runs have ended that the sampler was not told of
 
     def wanted(self) -> list[Wanted]:
+        self._tell()
         seeds = self.pool.chosen()
         if seeds is None or self.exhausted():
             return []
@@ -128,14 +130,24 @@ class SearchPhase(Phase):
 
     def ended(self, row: Row) -> None:
         number = row.cell.proposal
+        if number is not None:
+            self._ended[number][row.cell.seed] = row
+            self._untold.add(number)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the sampler what proposals were worth whose runs have all ended."""
         seeds = self.pool.chosen()
-        if number is None or seeds is None:
-            return
-        self._ended[number][row.cell.seed] = row
-        if not self.proposals.is_open(number) or set(self._ended[number]) < set(seeds):
-            return
-        curves = [self._goal.curve(run) for run in self._ended[number].values()]
-        self.proposals.tell(number, self.mean(number), mean_curve(curves))
+        if seeds is None:
+            return  # a model that had passed the gate was removed, and is made again
+        for number in sorted(self._untold):
+            runs = self._ended[number]
+            if set(runs) < set(seeds):
+                continue
+            self._untold.remove(number)
+            if self.proposals.is_open(number):
+                curves = [self._goal.curve(run) for run in runs.values()]
+                self.proposals.tell(number, self.mean(number), mean_curve(curves))
 
     def close(self) -> None:
         self.proposals.close()

@@ -547,6 +547,32 @@ def interrupt_at(arm: str, plan: Plan) -> None:
     assert any(row.cell.arm == arm and row.status == "waiting" for row in ledger.rows.values())
 
 
+@situation(
+    "storage",
+    "models that had passed the gate are removed in the middle of a search, and the driver is killed again",
+    "they are pretrained again, and the search goes on as it would have",
+)
+@pytest.mark.parametrize("again", [0, 30])
+def test_search_whose_gated_models_were_lost_goes_on(
+    make_small_plan: MakePlan, tmp_path: Path, again: int
+) -> None:
+    gate = {"metric": SPACE["objective"]["metric"], "at_least": 0.0}
+    plan = make_small_plan(space={"gate": gate}, deterministic=True)
+    agenda, ledger = open_agenda(plan)
+    PretendedWorkers(plan, 0, 2).run(agenda, max_news=30)
+    assert any(
+        row.status in ("complete", "stopped") and row.cell.proposal == 0 for row in ledger.rows.values()
+    )
+    shutil.rmtree(Path(plan.out) / "pretrained")
+    for max_news in (again, None):
+        agenda, ledger = open_agenda(plan)
+        PretendedWorkers(plan, 0, 2).run(agenda, max_news=max_news)
+    assert agenda.done
+    whole = make_small_plan(space={"gate": gate}, deterministic=True, out=str(tmp_path / "whole"))
+    counting = {trial: row for trial, row in ledger.rows.items() if row.superseded is None}
+    assert essence(counting) == essence(finished(whole))
+
+
 def test_interrupted_trial_whose_model_was_removed_waits_for_a_new_one(make_small_plan: MakePlan) -> None:
     plan = make_small_plan(deterministic=True)
     interrupt_at("cont", plan)
