@@ -105,7 +105,14 @@ def run(plan: Plan, console: Console) -> Outcome:
     with _folder(plan), hold(plan.ledger, plan.study_id, say) as held:
         if plan.store.exists(MANIFEST) == plan.is_new:
             raise LaunchError(f"another process has just changed {plan.out}; give the command again")
-        ledger = _open_ledger(plan, held)
+        try:
+            ledger = _open_ledger(plan, held)
+        except (LedgerError, LedgerLost) as error:
+            if plan.is_new:
+                _leave_no_trace(plan)  # what it says of the ledger would stand against the corrected command
+            if isinstance(error, LedgerLost):
+                raise StudyError(str(error)) from error
+            raise
         for note in held.notes:
             say(note)
         kept = sum(row.status in ("complete", "stopped") for row in _present(ledger))

@@ -119,6 +119,29 @@ def test_start_that_fails_leaves_nothing(make_small_plan: MakePlan, monkeypatch:
     assert not Path(plan.out).exists()
 
 
+def test_ledger_that_cannot_be_used_leaves_nothing(make_small_plan: MakePlan, tmp_path: Path) -> None:
+    """Or the command with the right ledger would ask for another study than is there."""
+    (tmp_path / "notes.txt").write_text("not a database, and long enough to have a header of one\n" * 40)
+    plan = make_small_plan(ledger=f"sqlite:///{tmp_path}/notes.txt")
+    with pytest.raises(LedgerError, match="not a database"):
+        launch.run(plan, QUIET)
+    assert not Path(plan.out).exists()
+    assert make_small_plan(ledger=f"sqlite:///{tmp_path}/ledger.db").is_new
+
+
+def test_ledger_that_is_lost_where_it_is_opened_ends_the_launch_in_words(
+    make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: object) -> None:
+        raise LedgerLost("the disk is full")
+
+    monkeypatch.setattr(launch, "Ledger", lose)
+    plan = make_small_plan()
+    with pytest.raises(StudyError, match="disk is full"):
+        launch.run(plan, QUIET)
+    assert not Path(plan.out).exists()
+
+
 def test_ledger_that_is_lost_ends_the_launch_in_words(
     make_small_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
