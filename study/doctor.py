@@ -15,7 +15,7 @@ from study.plan import LaunchError
 from study.spec import Space, load_space
 from study.staging import open_data
 from study.store import Store, StoreError, open_store
-from study.verdicts import Finding, Place, Report, judge_cache, judge_software, show_bytes
+from study.verdicts import Finding, Place, Report, judge_cache, judge_native, show_bytes
 
 if TYPE_CHECKING:
     from study.capacity import Cluster
@@ -61,13 +61,14 @@ def examine(questions: Questions) -> Report:
 def _examine_driver(questions: Questions, space: Space | None, *, alone: bool) -> tuple[Place, Wanted]:
     """Look at this machine; return it with what the nodes are to be asked."""
     seen = inspection.look(PACKAGES)
-    findings = list(judge_cache(seen["cache"]))
+    findings = [*judge_cache(seen["cache"]), *judge_native(seen["native"])]
     facts = [f"Ray {seen['versions']['ray']}", f"torch {seen['versions']['torch']}"]
-    if not seen["native"]:
-        findings += judge_software({**seen, "native": True}, seen)
     if alone:
         gpus = inspection.gpus(0)
         facts.append(f"{len(gpus['names'])} GPU")
+        if gpus["trouble"]:
+            fix = "look at nvidia-smi; install a torch for its driver"
+            findings.append(Finding("warning", "GPUs", f"torch sees none: {gpus['trouble']}", fix))
     facts.append(f"{show_bytes(seen['cache']['free'])} free")
     out, data, fingerprint = None, None, None
     location = questions.out or (None if space is None else f"studies/{space.name}")

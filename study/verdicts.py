@@ -101,13 +101,18 @@ def judge_software(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterat
         if lines:
             fix = "install what constraints.txt says on every machine (deploy/node.sh install)"
             yield Finding(level, "versions", "; ".join(lines), fix)
-    if theirs["source"] and ours["native"] != theirs["native"]:
-        where = "there" if ours["native"] else "here"
+    if theirs["source"] and ours["native"]:
+        yield from judge_native(theirs["native"])
+
+
+def judge_native(is_there: bool) -> Iterator[Finding]:
+    """Judge whether a machine has the library for alignments, without which other backends compute them."""
+    if not is_there:
         yield Finding(
             "warning",
             "alignment",
-            f"the native library for alignments is missing {where}: slower, and other last digits",
-            f"{where}: install a C compiler, then `pip install -e .`",
+            "the native library for alignments is missing: slower, and other last digits",
+            "install a C compiler there, then `pip install -e .`",
         )
 
 

@@ -64,6 +64,12 @@ def test_a_full_cache_is_a_warning(monkeypatch: pytest.MonkeyPatch):
     assert healthy and "! disk" in drawn and "XDG_CACHE_HOME" in drawn
 
 
+def test_gpus_that_torch_cannot_use_are_a_warning(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspection, "gpus", lambda told: {"names": [], "trouble": "driver too old"})
+    healthy, drawn = draw(Questions())
+    assert healthy and "! GPUs" in drawn and "driver too old" in drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [(["--data", "synthetic"], 0), (["--data", "acm:/no/such/place"], 1), (["--space", "nothing"], 2)],
