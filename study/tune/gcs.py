@@ -44,15 +44,18 @@ def ask(address: str, connect_timeout_s: float) -> Answer:
         return Answer("no_listener", error.strerror or str(error), address=address)
     except ValueError as error:
         return Answer("bad_address", str(error), address=address)
+    shown = found if address == "auto" else address
     try:
         host, _, port = found.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=connect_timeout_s).close()
     except OSError as error:
-        return Answer("no_listener", error.strerror or str(error), address=found)
+        details = error.strerror or str(error)
+        # Ray takes the machine's own address for that of its loopback.
+        return Answer("no_listener", details if found == shown else f"{found}: {details}", address=shown)
     try:
-        client, answer = _enter(found)
+        client, answer = _enter(found, shown)
     except RpcError:
-        return Answer("silent", address=found)
+        return Answer("silent", address=shown)
     if client is None:
         return answer
     versions = get_cluster_metadata(client) or {}
@@ -66,7 +69,7 @@ def ask(address: str, connect_timeout_s: float) -> Answer:
     )
 
 
-def _enter(address: str) -> tuple[Any, Answer]:
+def _enter(address: str, shown: str) -> tuple[Any, Answer]:
     """Return a client of the cluster, without a token if that does, else with the one that is here."""
     from ray._raylet import (  # type: ignore[attr-defined]
         AuthenticationTokenLoader,
@@ -76,17 +79,17 @@ def _enter(address: str) -> tuple[Any, Answer]:
     from ray.exceptions import AuthenticationError
 
     try:
-        return GcsClient(address=address), Answer(address=address)
+        return GcsClient(address=address), Answer(address=shown)
     except AuthenticationError:
         pass
     if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
-        return None, Answer("no_token", address=address, needs_token=True)
+        return None, Answer("no_token", address=shown, needs_token=True)
     os.environ["RAY_AUTH_MODE"] = "token"
     Config.initialize("")
     try:
-        return GcsClient(address=address), Answer(address=address, needs_token=True)
+        return GcsClient(address=address), Answer(address=shown, needs_token=True)
     except AuthenticationError:
-        return None, Answer("wrong_token", address=address, needs_token=True)
+        return None, Answer("wrong_token", address=shown, needs_token=True)
 
 
 if __name__ == "__main__":

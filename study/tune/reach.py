@@ -91,11 +91,9 @@ def _require_token_file() -> None:
             )
 
 
-def _token_place() -> str:
-    """Return where Ray takes its token from."""
-    if os.environ.get("RAY_AUTH_TOKEN"):
-        return "the variable RAY_AUTH_TOKEN"
-    return os.environ.get("RAY_AUTH_TOKEN_PATH") or _TOKEN_FILE
+def _token_variable() -> str | None:
+    """Return the variable from which Ray takes its token, None for the file in the home."""
+    return next((name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)), None)
 
 
 def _explain(answer: Answer) -> str:
@@ -119,11 +117,11 @@ def _explain(answer: Answer) -> str:
                 f"{_TOKEN_FILE}, or set RAY_AUTH_TOKEN"
             )
         case "wrong_token":
-            return (
-                f"{where} does not accept the token in {_token_place()}: copy the head's {_TOKEN_FILE} to "
-                f"{_TOKEN_FILE}"
-                + ("" if _token_place() == _TOKEN_FILE else f", and unset {_token_place().split()[-1]}")
-            )
+            variable = _token_variable()
+            place = _TOKEN_FILE if variable is None else variable
+            copy = f"copy the head's {_TOKEN_FILE} to {_TOKEN_FILE}"
+            unset = "" if variable is None else f", and unset {variable}"
+            return f"{where} does not accept the token in {place}: {copy}{unset}"
         case "no_node":
             return (
                 f"this machine is not a node of {where}: run the command on the head (ray attach), or from "

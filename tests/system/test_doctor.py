@@ -122,7 +122,7 @@ class Unreachable:
 
 UNREACHABLE = {
     "wrong_token": Unreachable(
-        ("does not accept the token in the variable RAY_AUTH_TOKEN", "copy the head's ~/.ray/auth_token"),
+        ("does not accept the token in RAY_AUTH_TOKEN", "copy the head's ~/.ray/auth_token"),
         variables=(("RAY_AUTH_TOKEN", "0" * 64),),
     ),
     "no_token": Unreachable(
