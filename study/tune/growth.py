@@ -45,6 +45,8 @@ def survey() -> Cluster:
 
 def kinds_that_may_come(config: Mapping[str, Any], workers: Mapping[str, int]) -> tuple[Kind, ...]:
     """Return the kinds in an autoscaler's configuration; `workers` says how many of each there are."""
+    if config.get("provider", {}).get("type") == "local":
+        return ()  # one's own machines, which come by themselves if they come at all
     kinds = []
     for name, described in config["available_node_types"].items():
         at_most = 0 if name == config.get("head_node_type") else config.get("max_workers", 2)

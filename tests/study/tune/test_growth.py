@@ -40,6 +40,12 @@ def test_size_may_be_unknown() -> None:
     assert kinds_of(config, {"worker": 2}) == ()
 
 
+def test_machines_of_ones_own_are_not_started_on_demand() -> None:
+    types = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
+    config = {**CONFIG, "provider": {"type": "local"}, "available_node_types": types}
+    assert kinds_of(config) == ()
+
+
 def test_kubernetes_cluster_as_shipped() -> None:
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
