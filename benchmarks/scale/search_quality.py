@@ -134,15 +134,16 @@ def summary(path: Path) -> str:
     ]
     for (function, proposals), arms in best.items():
         for bound in (arm for arm in arms if arm not in ("random", "all")):
-            seeds = sorted(set(arms[bound]) & set(arms.get("all", {})) & set(arms["random"]))
+            seeds = sorted(set(arms[bound]) & set(arms.get("all", {})))
             if len(seeds) < 3:
                 continue
-            values = {arm: np.array([of[seed] for seed in seeds]) for arm, of in arms.items()}
+            values = {arm: np.array([arms[arm][seed] for seed in seeds]) for arm in (bound, "all")}
+            by_chance = np.mean(list(arms.get("random", {}).values()) or [np.nan])
             difference = values[bound] - values["all"]
             margin = float(student_t.ppf(0.975, len(seeds) - 1)) * difference.std(ddof=1) / len(seeds) ** 0.5
             lines.append(
                 f"| {function}, the latest {bound} | {proposals} | {len(seeds)} "
-                f"| {values['random'].mean():.3f} | {values['all'].mean():.3f} | {values[bound].mean():.3f} "
+                f"| {by_chance:.3f} | {values['all'].mean():.3f} | {values[bound].mean():.3f} "
                 f"| {difference.mean():+.3f} ± {margin:.3f} |"
             )
     return "\n".join(lines)
