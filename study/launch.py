@@ -122,7 +122,7 @@ def run(plan: Plan, console: Console) -> Outcome:
             write_tables(plan.store, ledger.rows.values())
         else:
             try:
-                stops = _run_trials(plan, ledger, kept, console, say)
+                stops = _run_trials(plan, ledger, held, kept, console, say)
             except BaseException as error:
                 if plan.is_new and not ledger.rows:
                     _leave_no_trace(plan)
@@ -196,7 +196,7 @@ def _present(ledger: Ledger) -> list[Row]:
     return [row for row in rows if row.superseded is None and row.cell.phase != CONTEXT]
 
 
-def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Say) -> Stops:
+def _run_trials(plan: Plan, ledger: Ledger, held: Hold, kept: int, console: Console, say: Say) -> Stops:
     # Ray takes a second to import; a wrong flag, or a finished study, should not wait for it.
     from study.tune.environment import prepare_environment
 
@@ -225,9 +225,9 @@ def _run_trials(plan: Plan, ledger: Ledger, kept: int, console: Console, say: Sa
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
         with (
-            LedgerCopies(plan.ledger, plan.store, say),
+            LedgerCopies(plan.ledger, plan.study_id, plan.store, say),
             Ballast(plan.store) as ballast,
-            Stops(agenda, time_budget_s=plan.time_budget_s) as stops,
+            Stops(agenda, time_budget_s=plan.time_budget_s, check=held.check) as stops,
         ):
             finished = False
             try:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from ftcl.files import atomic_write
+from study.ledger_database import keep_only
 from study.ledger_location import LedgerError, LedgerLocation
 from study.store import Store
 
@@ -27,7 +28,7 @@ def is_copied(location: LedgerLocation, store: Store) -> bool:
     return location.kind == "sqlite" and store.local is None
 
 
-def save_copy(location: LedgerLocation, store: Store) -> None:
+def save_copy(location: LedgerLocation, study_id: str, store: Store) -> None:
     """Put a copy of the ledger beside the results. Raises OSError; an old copy stays then."""
     assert location.path is not None
     with tempfile.TemporaryDirectory(prefix="ledger-copy-") as folder:
@@ -37,6 +38,7 @@ def save_copy(location: LedgerLocation, store: Store) -> None:
             closing(sqlite3.connect(path)) as target,
         ):
             source.backup(target)
+        keep_only(path, study_id)
         with path.open("rb") as file:
             store.write_with(COPY, lambda out: shutil.copyfileobj(file, out))
 
@@ -46,7 +48,10 @@ def restore_copy(location: LedgerLocation, store: Store) -> str:
     if not is_copied(location, store) or location.path is None:
         raise LedgerError("--resume copy is for an SQLite ledger of a study on object storage; drop it")
     if location.path.exists():
-        raise LedgerError(f"the ledger {location} is there; drop --resume copy, or move the ledger away")
+        raise LedgerError(
+            f"the ledger {location} is there; drop --resume copy or, if it has no part of this study, name "
+            "another place with --ledger"
+        )
     if not store.exists(COPY):
         raise LedgerError(f"there is no copy of the ledger at {store.place(COPY)}; the study cannot go on")
     try:
@@ -64,9 +69,15 @@ class LedgerCopies:
     """Copies a ledger now and then while the block runs, and at its end; says so if that fails."""
 
     def __init__(
-        self, location: LedgerLocation, store: Store, say: Callable[[str], None], every_s: float = _EVERY_S
+        self,
+        location: LedgerLocation,
+        study_id: str,
+        store: Store,
+        say: Callable[[str], None],
+        every_s: float = _EVERY_S,
     ) -> None:
-        self._location, self._store, self._say, self._every_s = location, store, say, every_s
+        self._location, self._study_id, self._store = location, study_id, store
+        self._say, self._every_s = say, every_s
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger copies", daemon=True)
 
@@ -87,6 +98,6 @@ class LedgerCopies:
         while not is_last:
             is_last = self._ends.wait(self._every_s)
             try:
-                save_copy(self._location, self._store)
+                save_copy(self._location, self._study_id, self._store)
             except (OSError, sqlite3.Error) as error:
                 self._say(f"no copy of the ledger could be made: {error}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy
@@ -49,6 +50,15 @@ class Stored:
     number: int  # of its study
     state: TrialState
     attributes: Mapping[str, Any]
+
+
+def keep_only(path: Path, study_id: str) -> None:
+    """Delete from an SQLite file what other studies have in it."""
+    backend = RDBStorage(f"sqlite:///{path}")
+    for study in backend.get_all_studies():
+        if not study.study_name.startswith(f"{study_id}/"):
+            backend.delete_study(study._study_id)
+    backend.engine.dispose()
 
 
 class Database(BaseStorage):

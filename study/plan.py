@@ -136,11 +136,12 @@ def make_plan(options: Options, say: Say | None = None) -> Plan:
         extension, finished = Extension(), False
         manifest = {**new_manifest(described, space.name), "ledger": ledger.shown}
     else:
-        _require_same_study(existing, described, ledger, store.location)
+        is_moved = options.resume == "copy"
+        _require_same_study(existing, described, None if is_moved else ledger, store.location)
         extension = find_extension(existing["space"]["definition"], space, described["space"]["definition"])
         extension = replace(extension, lines=(*extension.lines, *_ignored(options, space)))
         finished = existing["finished"] and not extension.needs_trials and not options.retry_failed
-        manifest = {**existing, "space": described["space"], "finished": finished}
+        manifest = {**existing, "space": described["space"], "ledger": ledger.shown, "finished": finished}
     is_new = existing is None
     return Plan(
         options, space, recipe, data, store, ledger, manifest, is_new, extension, finished, time_budget_s
@@ -187,10 +188,10 @@ def _ignored(options: Options, space: Space) -> list[str]:
 
 
 def _require_same_study(
-    existing: Mapping[str, Any], described: Mapping[str, Any], ledger: LedgerLocation, out: str
+    existing: Mapping[str, Any], described: Mapping[str, Any], ledger: LedgerLocation | None, out: str
 ) -> None:
     changed = differences(existing, described)
-    if ledger.shown != existing["ledger"]:
+    if ledger is not None and ledger.shown != existing["ledger"]:
         changed.append(f"ledger: {existing['ledger']} there, {ledger.shown} now")
     if changed:
         raise LaunchError(

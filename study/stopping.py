@@ -18,6 +18,7 @@ BUDGET_USED_UP: Final = 3
 FAILED: Final = 1
 # What runs a command may forward a Ctrl-C that the terminal has sent to the command as well.
 _SAME_SIGNAL_S: Final = 0.5
+_CHECK_EVERY_S: Final = 1.0
 
 
 class Stoppable(Protocol):
@@ -35,6 +36,8 @@ class Stops:
     - SIGTERM, the warning of a machine that is taken away: as Ctrl-C, and `grace_s` seconds later: now.
     - The end of the time budget, counted from here: likewise, so that a study that was given two hours ends
       within two hours and `grace_s`; a longer epoch is given up, and trained again by the next launch.
+
+    `check` is called about once a second, and raises if the study may not go on at all.
     """
 
     def __init__(
@@ -45,8 +48,11 @@ class Stops:
         grace_s: float = 25.0,
         say: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.exit_status = 0
+        self._check = check
+        self._checked_s = clock()
         self._agenda = agenda
         self._budget_s = time_budget_s
         self._grace_s = grace_s
@@ -77,6 +83,9 @@ class Stops:
     def poll(self) -> bool:
         """Do what has been asked for since the last call; return True if not even a running epoch may end."""
         now_s = self._clock()
+        if now_s - self._checked_s >= _CHECK_EVERY_S:
+            self._checked_s = now_s
+            self._check()
         if self._interrupts:
             self._stop("interrupted by Ctrl-C", INTERRUPTED, "Ctrl-C again stops now")
         if self._terminated_s is not None:

@@ -179,7 +179,7 @@ class Execution:
 
     def turn(self, tune_trials: Sequence[Trial]) -> None:
         """Do what has to be done in every turn of Tune's loop, about ten times a second."""
-        if self._stops.poll():
+        if not self._is_over and self._stops.poll():
             self._stop_now()
         self._turns += 1
         if self._turns % _LOOK_EVERY == 0:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from study import launch
-from study.ledger import Ledger
+from study.ledger import Ledger, is_in
 from study.ledger_copy import COPY, LedgerCopies, is_copied
 from study.ledger_storage import LedgerError, hold, open_storage
 from study.plan import Plan
@@ -29,7 +29,7 @@ def plan_again(make_small_plan: MakePlan, tmp_path: Path) -> PlanAgain:
     where = {"out": f"memory://{secrets.token_hex(4)}/out", "ledger": f"sqlite:///{tmp_path}/ledger.db"}
 
     def plan(**options: str) -> Plan:
-        return make_small_plan(**where, **options)
+        return make_small_plan(**{**where, **options})
 
     return plan
 
@@ -39,7 +39,10 @@ def begun(plan_again: PlanAgain) -> Plan:
     """A study with one trial in its ledger, of which there is a copy."""
     plan = plan_again()
     write_json(plan.store, MANIFEST, {**plan.manifest, "launches": [{"versions": {}}]})
-    with LedgerCopies(plan.ledger, plan.store, pytest.fail), hold(plan.ledger, plan.study_id) as held:
+    with (
+        LedgerCopies(plan.ledger, plan.study_id, plan.store, pytest.fail),
+        hold(plan.ledger, plan.study_id) as held,
+    ):
         Ledger(open_storage(plan.ledger, held), plan.study_id).start(Cell("search", "finetune", 3), {"a": 1})
     assert plan.ledger.path is not None
     return plan
@@ -74,6 +77,21 @@ def test_copy_never_replaces_a_ledger(begun: Plan, plan_again: PlanAgain) -> Non
     assert len(_open(begun).rows) == 1
 
 
+def test_copy_leaves_other_studies_of_the_file_alone(
+    begun: Plan, plan_again: PlanAgain, tmp_path: Path
+) -> None:
+    with hold(begun.ledger, "other") as held:
+        Ledger(open_storage(begun.ledger, held), "other").start(Cell("search", "finetune", 5), {})
+    with LedgerCopies(begun.ledger, begun.study_id, begun.store, pytest.fail):
+        pass
+    elsewhere = plan_again(resume="copy", ledger=f"sqlite:///{tmp_path}/new.db")
+    with hold(elsewhere.ledger, elsewhere.study_id) as held:
+        assert len(launch._open_ledger(elsewhere, held).rows) == 1
+        assert not is_in(open_storage(elsewhere.ledger), "other")
+    assert is_in(open_storage(begun.ledger), "other")
+    assert elsewhere.manifest["ledger"] == elsewhere.ledger.shown
+
+
 def test_without_a_copy_there_is_nothing_to_restore(begun: Plan, plan_again: PlanAgain) -> None:
     lose(begun)
     begun.store.delete(COPY)
@@ -87,14 +105,14 @@ def test_results_beside_the_ledger_need_no_copy(make_small_plan: MakePlan, tmp_p
     for options in ({}, {"ledger": f"sqlite:///{tmp_path}/ledger.db"}):
         plan = make_small_plan(**options)
         assert not is_copied(plan.ledger, plan.store)
-        with LedgerCopies(plan.ledger, plan.store, pytest.fail):
+        with LedgerCopies(plan.ledger, plan.study_id, plan.store, pytest.fail):
             pass
         assert not plan.store.exists(COPY)
 
 
 def test_copies_are_made_while_the_study_runs(begun: Plan) -> None:
     begun.store.delete(COPY)
-    with LedgerCopies(begun.ledger, begun.store, pytest.fail, every_s=0.01):
+    with LedgerCopies(begun.ledger, begun.study_id, begun.store, pytest.fail, every_s=0.01):
         deadline = time.monotonic() + 10
         while not begun.store.exists(COPY):
             assert time.monotonic() < deadline
@@ -104,7 +122,7 @@ def test_copies_are_made_while_the_study_runs(begun: Plan) -> None:
 def test_copy_that_fails_is_told_and_stops_nothing(begun: Plan) -> None:
     said: list[str] = []
     path = lose(begun)
-    with LedgerCopies(begun.ledger, begun.store, said.append):
+    with LedgerCopies(begun.ledger, begun.study_id, begun.store, said.append):
         pass
     assert len(said) == 1 and "no copy of the ledger could be made" in said[0]
     assert not path.exists()
@@ -112,7 +130,7 @@ def test_copy_that_fails_is_told_and_stops_nothing(begun: Plan) -> None:
 
 def test_copy_is_whole_while_the_ledger_is_written(begun: Plan) -> None:
     ledger = _open(begun)
-    with LedgerCopies(begun.ledger, begun.store, pytest.fail, every_s=0.001):
+    with LedgerCopies(begun.ledger, begun.study_id, begun.store, pytest.fail, every_s=0.001):
         for seed in range(30):
             ledger.start(Cell("search", "finetune", seed), {})
     path = lose(begun)

@@ -427,11 +427,6 @@ class TestFiles:
         with pytest.raises(LedgerError, match=r"cannot lock files .* --ledger"):
             read(file, STUDY)
 
-    @pytest.mark.situation(
-        "environment",
-        "the folder of a running study is moved or deleted",
-        "the study stops, and says that its lock file is gone",
-    )
     def test_removed_lock_is_noticed(self, file: LedgerLocation) -> None:
         with hold(file, STUDY) as held:
             lock = next(path_of(file).parent.glob(".*.driver"))

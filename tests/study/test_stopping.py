@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from study.ledger_location import LedgerLost
 from study.stopping import BUDGET_USED_UP, FAILED, INTERRUPTED, TERMINATED, Stops
 
 
@@ -53,6 +54,24 @@ def test_undisturbed_study_has_no_reason_to_stop(case: Case) -> None:
         case.now_s += 1e9
         assert not stops.poll()
     assert stops.reason is None and stops.exit_status == 0 and case.said == []
+
+
+def test_study_is_checked_once_a_second_and_an_error_is_passed_on(case: Case) -> None:
+    checks: list[float] = []
+
+    def check() -> None:
+        checks.append(case.now_s)
+        if len(checks) == 3:
+            raise LedgerLost("it is another driver's now")
+
+    with Stops(case.agenda, clock=lambda: case.now_s, check=check) as stops:
+        for _ in range(25):
+            case.now_s += 0.1
+            stops.poll()
+        case.now_s += 1.0
+        with pytest.raises(LedgerLost):
+            stops.poll()
+    assert checks == pytest.approx([1001.0, 1002.0, 1003.5], abs=0.15)
 
 
 def test_interrupted_once_it_waits_for_epochs_and_twice_it_does_not(case: Case) -> None:

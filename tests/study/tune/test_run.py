@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from study.job import News
+from study.ledger_storage import LedgerLocation, LedgerLost, hold
 from study.phases import StudyError
 from study.stopping import Stops
 from tests.study.tune.scripted import ScriptedAgenda, Unloadable, make_job, make_setup, play
@@ -204,6 +205,27 @@ def test_error_of_the_agenda_ends_the_run_as_it_is(tmp_path: Path) -> None:
         run(agenda, tmp_path)
     assert caught.value.errno == errno.ENOSPC
     assert time.monotonic() - started_s < 15
+
+
+@pytest.mark.situation(
+    "environment",
+    "the folder of a running study is moved or deleted",
+    "the study stops, and says that its lock file is gone",
+)
+def test_study_that_is_held_no_longer_ends_at_once(tmp_path: Path) -> None:
+    held = LedgerLocation("journal", "ledger.journal", tmp_path / "ledger.journal")
+    (tmp_path / "out").mkdir()
+
+    def lose() -> None:
+        next(tmp_path.glob(".*.driver")).unlink(missing_ok=True)
+        study.check()
+
+    agenda = ScriptedAgenda([make_job(trial, does="hang") for trial in range(3)])
+    started_s = time.monotonic()
+    with hold(held, "study") as study, pytest.raises(LedgerLost, match="was removed or replaced"):
+        run(agenda, tmp_path / "out", check=lose)
+    assert time.monotonic() - started_s < 20
+    assert finished(agenda) == []
 
 
 def test_crash_of_tune_costs_one_attempt_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
