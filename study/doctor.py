@@ -1,24 +1,22 @@
 """Look at every node of a cluster before a study does: what is wrong, where, and how to mend it."""
 
 import socket
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from ftcl.data import DataError
 from ftcl.recipes import RECIPES
 from study import inspection
+from study.capacity import Cluster, Node
 from study.checkup import Case, Wanted, examine_nodes
 from study.ledger_location import LedgerError, LedgerLocation, refuse
-from study.manifest import PACKAGES
+from study.manifest import PACKAGES, usable_cores
 from study.plan import LaunchError
 from study.spec import Space, load_space
 from study.staging import open_data
 from study.store import Store, StoreError, open_store
 from study.verdicts import Finding, Place, Report, judge_cache, judge_native, show_bytes
-
-if TYPE_CHECKING:
-    from study.capacity import Cluster
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,18 @@ def examine(questions: Questions) -> Report:
     """
     space = None if questions.space is None else load_space(questions.space)
     if questions.address is None:
-        driver, _ = _examine_driver(questions, space, alone=True)
-        return Report((driver,))
+        gpus = inspection.gpus(0)
+        driver, _ = _examine_driver(questions, space, gpus)
+        here = Cluster((Node(usable_cores(), len(gpus["names"])),))
+        findings = (*driver.findings, *_judge_resources(questions, space, here))
+        return Report((replace(driver, findings=findings),))
     from study.tune.environment import prepare_environment
 
     prepare_environment(questions.address)
     from study.tune.cluster import connect
 
     with connect(questions.address, local_cpus=1) as cluster:
-        driver, wanted = _examine_driver(questions, space, alone=False)
+        driver, wanted = _examine_driver(questions, space, None)
         nodes = examine_nodes(wanted)
         summary = Place(
             "cluster",
@@ -58,13 +59,14 @@ def examine(questions: Questions) -> Report:
         return Report((summary, driver, *nodes))
 
 
-def _examine_driver(questions: Questions, space: Space | None, *, alone: bool) -> tuple[Place, Wanted]:
-    """Look at this machine; return it with what the nodes are to be asked."""
+def _examine_driver(
+    questions: Questions, space: Space | None, gpus: Mapping[str, Any] | None
+) -> tuple[Place, Wanted]:
+    """Look at this machine; return it with what the nodes are to be asked. `gpus`: what it shall tell of."""
     seen = inspection.look(PACKAGES)
     findings = [*judge_cache(seen["cache"]), *judge_native(seen["native"])]
     facts = [f"Ray {seen['versions']['ray']}", f"torch {seen['versions']['torch']}"]
-    if alone:
-        gpus = inspection.gpus(0)
+    if gpus is not None:
         facts.append(f"{len(gpus['names'])} GPU")
         if gpus["trouble"]:
             fix = "look at nvidia-smi; install a torch for its driver"
@@ -112,7 +114,7 @@ def _judge_ledger(text: str, store: Store) -> Iterator[Finding]:
         yield _split("ledger", str(error))
 
 
-def _judge_resources(questions: Questions, space: Space | None, cluster: "Cluster") -> Iterator[Finding]:
+def _judge_resources(questions: Questions, space: Space | None, cluster: Cluster) -> Iterator[Finding]:
     if space is None:
         return
     wanted = {stage.name: space.resources_of(stage.name) for stage in RECIPES[space.recipe].stages}

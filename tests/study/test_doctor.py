@@ -47,6 +47,7 @@ def test_a_space_asks_for_its_data_and_its_folder(tmp_path: Path, monkeypatch: p
             "storage",
             "s3://",
         ),
+        (Questions(space="fsd_lcs", data="synthetic", gpus_per_trial=2), "resources", "and 0 GPU"),
         (Questions(ledger="sqlite:////no/such/folder/ledger.db"), "ledger", "/no/such/folder"),
         (Questions(ledger="mysql://there/x"), "ledger", "mysql://there/x"),
         (Questions(ledger="postgresql://u:secret@127.0.0.1:1/x"), "ledger", "postgresql://u@127.0.0.1:1/x"),
