@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -20,9 +19,9 @@ from study.ledger import Ledger, is_in
 from study.ledger_copy import COPY, LedgerCopies, is_copied, restore_copy
 from study.ledger_storage import Hold, LedgerError, LedgerLost, hold, open_storage
 from study.manifest import memory_bytes, new_launch, usable_cores, versions
+from study.outcome import Outcome
 from study.phases import AblationPhase, StudyError
 from study.plan import LaunchError, Plan
-from study.progress import show_duration
 from study.records import (
     EPOCHS,
     FAILURES,
@@ -36,52 +35,10 @@ from study.records import (
 from study.rows import Cell, Row
 from study.spec import Resources, Space
 from study.stopping import Stops
-from study.summary import Trouble, find_trouble
+from study.summary import find_trouble
 
 _DISK_FULL: Final = "the disk is full"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a launch ended."""
-
-    finished: bool
-    stopped: str | None  # why it ended before the study did
-    exit_status: int
-    trials: Counter[str]  # by status, of the trials that count
-    pretrains: int  # how many of them trained a model for the others to start from
-    kept: int  # trials that this launch found complete
-    superseded: int  # trials that no longer count, since other settings are wanted in their place
-    troubles: tuple[Trouble, ...]
-    seconds: float  # of this launch
-
-    def summary(self) -> str:
-        """Return the launch in a line or two."""
-        trials = self.trials
-        waiting = f", {trials['waiting']} to go on" if trials["waiting"] else ""
-        line = (
-            f"{trials.total()} trials: {trials['complete']} complete, {trials['stopped']} stopped early, "
-            f"{trials['failed']} failed{waiting}; {self.pretrains} pretrained models shared by "
-            f"{trials.total() - self.pretrains} trials; {show_duration(self.seconds)}"
-        )
-        if self.kept:
-            line += f"\n{self.kept} of them were kept from earlier launches"
-        if self.superseded:
-            line += f"; {self.superseded} earlier trials no longer count (trials.parquet says why)"
-        return line
-
-    def how_to_go_on(self, out: str) -> str:
-        """Return why the study is not whole, and what makes it so."""
-        failed = self.trials["failed"]
-        what = "1 trial has failed" if failed == 1 else f"{failed} trials have failed"
-        if self.finished:
-            return f"{what}; once the cause is mended, --retry-failed runs what failed again"
-        if self.stopped is not None and "--max-failures" in self.stopped:
-            return (
-                f"{self.stopped}; mend the cause and add --retry-failed, or allow more: the study is in {out}"
-            )
-        return f"{self.stopped}; the same command continues the study in {out}"
 
 
 def default_concurrency(space: Space) -> int:
