@@ -26,7 +26,8 @@ class Copies:
     """This machine's copies of the data at a URI; an older one stays, as a study may still read it."""
 
     def __init__(self, place: str) -> None:
-        self._parent = cache_root() / "staged"
+        # Opened data are named by their resolved place, and so is what has been verified.
+        self._parent = (cache_root() / "staged").resolve()
         self._prefix = digest(place)[:16]
 
     def existing(self) -> list[Path]:
@@ -55,6 +56,8 @@ class Copies:
                 parent.mkdir(parents=True, exist_ok=True)
         try:
             _copy(store, files, temporary, say)
+            if _parts(store) != files:  # perhaps in files that were copied before, or of the same size
+                raise DataError(f"{store} has changed while it was copied; give the command again")
             with cache_errors():
                 for inside, _, _ in os.walk(temporary):
                     _sync(Path(inside))

@@ -67,11 +67,11 @@ def open_data(
 def _open(spec: str, case: _Case, fingerprint: str | None, say: Say) -> VideoDataset:
     if fingerprint is not None and (known := _open_known(spec, case, fingerprint)) is not None:
         return known
-    with _locked(spec, say):
+    preset, place = _remote_place(spec)
+    with _locked(place or spec, say):  # one copy serves all presets
         # Whoever held the lock may just have done it.
         if fingerprint is not None and (known := _open_known(spec, case, fingerprint)) is not None:
             return known
-        preset, place = _remote_place(spec)
         if place is None:
             data = load_dataset(spec, **asdict(case), fingerprint=fingerprint)
             _write_marker(data, case)
@@ -135,18 +135,19 @@ def _state(data: VideoDataset) -> str:
 
 
 @contextmanager
-def _locked(spec: str, say: Say) -> Iterator[None]:
+def _locked(place: str, say: Say) -> Iterator[None]:
     """Let one process of this machine at a time copy and verify the same data; its end frees the lock."""
-    path = cache_root() / "locks" / digest(spec)[:32]
+    path = cache_root() / "locks" / digest(place)[:32]
     with cache_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process of this machine is busy with the data {spec}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with cache_errors():  # some network disks lock no files
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another process of this machine is busy with the data {place}; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
     finally:
         os.close(file)

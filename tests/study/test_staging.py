@@ -1,5 +1,6 @@
 """Data on the machine that reads them: copies of remote ones, and what a machine has verified."""
 
+import contextlib
 import errno
 import fcntl
 import multiprocessing
@@ -280,6 +281,68 @@ def test_one_copies_and_the_others_wait(folder: Path, monkeypatch: pytest.Monkey
         thread.join()
     assert len(made) == 1
     assert sum("waiting for it" in text for text in said) == 3
+
+
+def test_a_copy_serves_all_presets_and_is_made_by_one_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, most = [0], [0]
+    original = copies._copy
+
+    def slow(*arguments: Any) -> None:
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        time.sleep(0.3)
+        original(*arguments)
+        busy[0] -= 1
+
+    def open_as(preset: str) -> None:
+        with contextlib.suppress(DataError):  # too narrow for THUMOS14
+            opened(f"{preset}:file://{folder}")
+
+    monkeypatch.setattr(copies, "_copy", slow)
+    threads = [threading.Thread(target=open_as, args=(preset,)) for preset in ("acm", "thumos14")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert the_copy().is_dir()
+
+
+def test_data_that_change_under_the_copier_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = copies._copy
+
+    def copy(*arguments: Any) -> None:
+        original(*arguments)
+        np.save(folder / "train" / "train_3.npy", np.zeros_like(np.load(folder / "train" / "train_3.npy")))
+
+    monkeypatch.setattr(copies, "_copy", copy)
+    with pytest.raises(DataError, match="changed while it was copied"):
+        opened(f"acm:file://{folder}")
+    assert list((cache_root() / "staged").iterdir()) == []
+
+
+def test_a_cache_behind_a_link_is_verified_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "link"))
+    spec = f"acm:file://{folder}"
+    fingerprint = opened(spec).fingerprint
+    again = verifications(monkeypatch)
+    opened(spec, fingerprint)
+    assert again == []
+
+
+def test_a_disk_that_locks_no_files_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DataError, match=r"No locks available.*XDG_CACHE_HOME"):
+        opened(f"acm:{folder}")
 
 
 def test_a_lock_ends_with_its_block(folder: Path) -> None:
