@@ -117,7 +117,8 @@ def _ask_storage(
 
     token = secrets.token_hex(4)
     store = open_store(location)
-    was_there = store.local is None or store.local.exists()
+    folders = () if store.local is None else (store.local, *store.local.parents)
+    made = [str(folder) for folder in folders if not folder.exists()]
     names = {node.id: f"{_FOLDER}/{token}-{node.id[:12]}" for node in asked}
     own = f"{_FOLDER}/{token}-driver"
     trouble = inspection.write_probe(location, own)
@@ -140,10 +141,10 @@ def _ask_storage(
                 not isinstance(there, Silence) and there.get(own, False),
             )
     finally:
-        removed = {node: (location, [name], was_there) for node, name in names.items()}
+        removed = {node: (location, [name], made) for node, name in names.items()}
         nodes.ask("remove_probes", removed, _STORAGE_TIMEOUT_S)
         with suppress(OSError):
-            inspection.remove_probes(location, [own], was_there)
+            inspection.remove_probes(location, [own], made)
 
 
 def _ask_data(

@@ -126,8 +126,8 @@ def read_probes(location: str, names: Sequence[str]) -> dict[str, bool]:
     return seen
 
 
-def remove_probes(location: str, names: Sequence[str], was_there: bool) -> None:
-    """Remove probes, and with them the folders that they needed, where these are empty."""
+def remove_probes(location: str, names: Sequence[str], made: Sequence[str]) -> None:
+    """Remove probes, and the folders `made` for them, the innermost first, where these are empty."""
     try:
         from study.store import open_store
 
@@ -138,8 +138,8 @@ def remove_probes(location: str, names: Sequence[str], was_there: bool) -> None:
             store.delete_folder(os.path.dirname(names[0]))
             return
         (store.local / names[0]).parent.rmdir()
-        if not was_there:
-            store.local.rmdir()
+        for folder in made:
+            os.rmdir(folder)
     except Exception:  # nothing depends on it
         return
 

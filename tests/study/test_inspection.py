@@ -51,7 +51,7 @@ trouble = there["write_probe"]({str(tmp_path)!r}, ".doctor/a")
 assert "is the project installed there?" in trouble, trouble
 assert "is the project installed there?" in there["check_data"]("watch", {{}}, "f")
 assert there["read_probes"]({str(tmp_path)!r}, ["a"]) == {{"a": False}}
-there["remove_probes"]({str(tmp_path)!r}, ["a"], True)
+there["remove_probes"]({str(tmp_path)!r}, ["a"], [])
 """
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -76,17 +76,17 @@ def test_what_torch_sees_is_asked_past_rays_variables(monkeypatch: pytest.Monkey
 
 
 def test_probes_come_back_and_leave_nothing(tmp_path: Path):
-    out = tmp_path / "out"
+    out = tmp_path / "new" / "out"
     names = [".doctor/one", ".doctor/two"]
     assert [inspection.write_probe(str(out), name) for name in names] == ["", ""]
     assert inspection.read_probes(str(out), names) == dict.fromkeys(names, True)
-    inspection.remove_probes(str(out), names, False)
-    assert not out.exists()
+    inspection.remove_probes(str(out), names, [str(out), str(out.parent)])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_was_there_stays(tmp_path: Path):
     inspection.write_probe(str(tmp_path), ".doctor/one")
-    inspection.remove_probes(str(tmp_path), [".doctor/one"], True)
+    inspection.remove_probes(str(tmp_path), [".doctor/one"], [])
     assert tmp_path.is_dir() and list(tmp_path.iterdir()) == []
 
 
