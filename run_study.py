@@ -265,6 +265,7 @@ def _add_address(group: Any) -> None:
     group.add_argument(
         "--address",
         metavar="ADDR",
+        type=_cluster,
         default=os.environ.get("RAY_ADDRESS"),
         help="a running Ray cluster, `auto` on its head (default: $RAY_ADDRESS, else one is started here)",
     )
@@ -277,6 +278,10 @@ def _at_least(low: int):  # type: ignore[no-untyped-def]
         return int(text)
 
     return number
+
+
+def _cluster(address: str) -> str | None:
+    return None if address in ("", "local") else address  # as Ray reads them
 
 
 def _share(text: str) -> float | str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import run_study
 from study.ledger_location import FILE_NAME
 from tests.study.pretended import SPACE
 
@@ -245,6 +246,17 @@ def test_wrong_usage_is_one_clear_error(arguments: list[str], words: str, tmp_pa
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [("", None), ("local", None), ("auto", "auto"), ("10.0.0.1:6379", "10.0.0.1:6379")],
+)
+def test_the_address_of_the_environment_is_read_as_ray_reads_it(
+    variable: str, address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert run_study._parser().parse_args(["doctor"]).address == address
 
 
 def test_list_and_dry_run_start_nothing(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ def reach(address: str) -> Answer:
     Returns where it is and whether it asks for a token. Raises ClusterError within 10 s.
     """
     if "://" in address:
+        unset = "; or unset RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else ""
         raise ClusterError(
             f"{address} is the address of a server for clients, which cannot run a study; give HOST:PORT or "
-            "auto on the head (ray attach), or hand the command over with `ray job submit`"
+            f"auto on the head (ray attach), or hand the command over with `ray job submit`{unset}"
         )
     _require_token_file()
     answer = _ask(address)

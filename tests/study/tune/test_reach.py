@@ -105,6 +105,12 @@ def test_addresses_that_lead_nowhere(address: str, words: str):
         reach(address)
 
 
+def test_an_address_from_the_environment_is_said_to_be_from_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    with pytest.raises(ClusterError, match="unset RAY_ADDRESS"):
+        reach("http://127.0.0.1:8265")
+
+
 def test_a_question_that_fails_ends_in_words(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
     with pytest.raises(ClusterError, match="cannot ask the Ray cluster at h:1: exit status 1"):
