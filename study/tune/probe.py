@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import ray
+from ray.exceptions import RayError
 
 from study.assembly import make_setup
 from study.capacity import Cluster
@@ -104,7 +105,13 @@ def measure_on_cluster(
                 "nodes that do not come, or give --gpus-per-trial a number"
             )
         say(f"  still measuring, or waiting for a node with a GPU, after {waited_s / 60:.0f} min")
-    result: Measured | str = ray.get(asked)
+    try:
+        result: Measured | str = ray.get(asked)
+    except RayError as error:  # the node is lost again and again, or the trial ends in an error of its own
+        why = str(error).strip().splitlines()[-1]
+        raise LaunchError(
+            f"cannot measure a trial on a GPU{_of(kind)}: {why}; give --gpus-per-trial a number"
+        ) from error
     if isinstance(result, str):
         raise LaunchError(result)
     return result

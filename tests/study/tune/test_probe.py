@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from study.capacity import Cluster, Kind, Node
 from study.packing import Packing
-from study.plan import Plan
+from study.plan import LaunchError, Plan
 from study.spec import Resources
 
 GB = 10**9
@@ -86,6 +87,21 @@ def test_nodes_that_are_still_to_come_are_measured(
     assert measured == [None]
     shares(continued(plan, record), cluster)
     assert measured == [None, None]  # nobody knows whether it is the same type
+
+
+def test_a_measurement_that_is_lost_ends_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import NodeDiedError
+
+    from study.tune import probe
+
+    def get(asked: Any) -> None:
+        raise NodeDiedError("the node was taken back")
+
+    monkeypatch.setattr(probe.ray, "remote", lambda function: MagicMock())
+    monkeypatch.setattr(probe.ray, "wait", lambda asked, timeout: (asked, []))
+    monkeypatch.setattr(probe.ray, "get", get)
+    with pytest.raises(LaunchError, match=r"on a GPU L4: the node was taken back; give --gpus-per-trial"):
+        probe.measure_on_cluster(MagicMock(), "accelerator_type:L4", print)
 
 
 def test_without_a_gpu_nothing_is_measured(plan: Plan, measured: list[str | None]) -> None:
