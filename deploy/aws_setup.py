@@ -43,7 +43,7 @@ def main() -> int:
             wanted = read_wanted(yaml.safe_load(file), path)
         for line in set_up(**wanted):
             print(line)
-    except (OSError, SetupError, BotoCoreError, ClientError) as error:
+    except (OSError, yaml.YAMLError, SetupError, BotoCoreError, ClientError) as error:
         print(f"aws_setup: {error}", file=sys.stderr)
         return 2
     return 0
@@ -115,6 +115,7 @@ def make_role(iam: Any, name: str, statements: list[dict[str, Any]]) -> str:
     iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=document)
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_instance_profile(InstanceProfileName=name)
+    if not iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]:
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 

@@ -235,6 +235,15 @@ def test_setup_brings_an_edited_file_to_the_account(config: dict[str, Any], acco
     assert ranges == ["203.0.113.7/32"]
 
 
+def test_setup_completes_what_was_cut_short(config: dict[str, Any], account: Path):
+    iam = boto3.client("iam")
+    names = {"InstanceProfileName": "ftcl-study-worker", "RoleName": "ftcl-study-worker"}
+    iam.remove_role_from_instance_profile(**names)
+    set_up(edited_file(account))
+    profile = iam.get_instance_profile(InstanceProfileName="ftcl-study-worker")["InstanceProfile"]
+    assert [role["RoleName"] for role in profile["Roles"]] == ["ftcl-study-worker"]
+
+
 def test_machines_may_do_no_more_than_they_need(config: dict[str, Any]):
     iam = boto3.client("iam")
     allowed = {}
