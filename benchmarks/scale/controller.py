@@ -157,8 +157,8 @@ def without_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
         job = Job(**config["job"])
         tune.report({"begun": {"host": "host", "node": "node"}})
         for epoch in range(1, _EPOCHS + 1):
-            tune.report({"news": dataclasses.asdict(News(job.trial, 1, "host", epochs={epoch: _METRICS}))})
-        tune.report({"news": dataclasses.asdict(News(job.trial, 1, "host", result=_METRICS))})
+            tune.report({"news": News(job.trial, 1, "host", epochs={epoch: _METRICS})})
+        tune.report({"news": News(job.trial, 1, "host", result=_METRICS)})
 
     with connect(None, local_cpus=actors):
         tune.Tuner(

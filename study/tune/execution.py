@@ -145,7 +145,7 @@ class Execution:
             if not stops and attempt.node in draining_nodes():
                 self._leave(attempt)  # a worker that was there before; Ray starts no new one on such a node
         else:
-            news = News(**result[NEWS])
+            news: News = result[NEWS]
             stops = self._agenda.take(news)
             attempt.has_ended |= news.result is not None or news.failure is not None
         attempt.has_ended |= stops
@@ -154,6 +154,10 @@ class Execution:
     def ended(self, tune_id: str) -> None:
         """Note that the function of an attempt has returned, or that it was stopped."""
         attempt = self._attempts.pop(tune_id, None)
+        if attempt is not None and attempt.tune_trial is not None:
+            # Nobody asks for them, and a study may have 50 000 trials.
+            attempt.tune_trial.run_metadata.metric_analysis.clear()
+            attempt.tune_trial.run_metadata.metric_n_steps.clear()
         if attempt is not None and not attempt.has_ended and not self._is_over:
             self._died(attempt, "worker_killed", "its worker gave up without a word")
 

@@ -136,7 +136,8 @@ def _run_tune(
 def _trainable(run: RunTrial, setup: Setup) -> Callable[[dict[str, Any]], None]:
     def trainable(config: dict[str, Any]) -> None:
         def report(news: News) -> None:
-            tune.report({NEWS: dataclasses.asdict(news)})
+            # Whole: Tune keeps statistics of every number that it finds in a dictionary.
+            tune.report({NEWS: news})
 
         node = ray.get_runtime_context().get_node_id()
         tune.report({BEGUN: {"host": socket.gethostname(), "node": node}})
