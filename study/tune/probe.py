@@ -43,7 +43,7 @@ def find_shares(plan: Plan, cluster: Cluster, wanted: Mapping[str, Resources], s
         say("there is no GPU: the trials run on CPUs")
         return Shares({stage: held.model_copy(update={"gpus": 0.0}) for stage, held in wanted.items()}, None)
     kinds = kinds_of_gpus(cluster)
-    found = _measured_before(plan, kinds)
+    found = _measured_before(plan, cluster, kinds)
     if not found:
         probe = make_probe(plan, make_setup(plan, [1.0] * len(wanted)))
         found = [measure_on_cluster(probe, kind, say) for kind in kinds or (None,)]
@@ -63,13 +63,15 @@ def find_shares(plan: Plan, cluster: Cluster, wanted: Mapping[str, Resources], s
     )
 
 
-def _measured_before(plan: Plan, kinds: list[str]) -> list[Measured]:
+def _measured_before(plan: Plan, cluster: Cluster, kinds: list[str]) -> list[Measured]:
     """Return what an earlier launch has measured on the same types of GPUs; nothing if they are not known."""
+    # On one's own machine the CPUs are those of this launch's --concurrency.
+    local = cluster.cpus / cluster.gpus if plan.options.address is None and cluster.gpus else None
     for launch in reversed(plan.manifest["launches"]):
         packing = launch.get("packing")
         if packing is not None and kinds and packing["kinds"] == kinds:
             return [
-                Measured(Packing(**measured["packing"]), measured["cpus_per_gpu"])
+                Measured(Packing(**measured["packing"]), local or measured["cpus_per_gpu"])
                 for measured in packing["measured"]
             ]
     return []

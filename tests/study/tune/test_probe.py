@@ -76,6 +76,13 @@ def test_a_study_is_measured_once_on_a_type_of_gpu(
     assert both == {"pretrain": 1.0, "finetune": 0.25}  # as the smaller one allows
 
 
+def test_another_concurrency_on_ones_own_machine_counts(plan: Plan, measured: list[str | None]) -> None:
+    _, record, _ = shares(plan, Cluster((Node(8, 1),)))
+    found, _, _ = shares(continued(plan, record), Cluster((Node(2, 1),)))
+    assert found == {"pretrain": 0.5, "finetune": 0.5}
+    assert measured == ["accelerator_type:L4"]
+
+
 def test_nodes_that_are_still_to_come_are_measured(
     plan: Plan, measured: list[str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
