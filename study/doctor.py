@@ -51,9 +51,10 @@ def examine(questions: Questions) -> Report:
     with connect(questions.address, local_cpus=1) as cluster:
         driver, wanted = _examine_driver(questions, space, None)
         nodes = examine_nodes(wanted)
+        more = f"; up to {cluster.more} more may come, and are not looked at" if cluster.kinds else ""
         summary = Place(
             "cluster",
-            f"{len(nodes)} nodes, {cluster.cpus:g} CPU, {cluster.gpus:g} GPU",
+            f"{len(nodes)} nodes, {cluster.cpus:g} CPU, {cluster.gpus:g} GPU{more}",
             tuple(_judge_resources(questions, space, cluster)),
         )
         return Report((summary, driver, *nodes))

@@ -1,13 +1,15 @@
 """What the doctor says of one machine, without Ray."""
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from run_study import main
-from study import inspection
+from study import doctor, inspection
+from study.capacity import Cluster, Kind, Node
 from study.doctor import Questions, examine
 
 
@@ -69,6 +71,17 @@ def test_gpus_that_torch_cannot_use_are_a_warning(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(inspection, "gpus", lambda told: {"names": [], "trouble": "driver too old"})
     healthy, drawn = draw(Questions())
     assert healthy and "! GPUs" in drawn and "driver too old" in drawn
+
+
+def test_nodes_that_may_come_are_said_not_to_be_examined(monkeypatch: pytest.MonkeyPatch):
+    from study.tune import cluster, environment
+
+    idle = Cluster((Node(0, 0),), (Kind("gpu", Node(8, 1), 4),), more=4)
+    monkeypatch.setattr(environment, "prepare_environment", lambda address: None)
+    monkeypatch.setattr(cluster, "connect", lambda address, local_cpus: nullcontext(idle))
+    monkeypatch.setattr(doctor, "examine_nodes", lambda wanted: [])
+    healthy, drawn = draw(Questions(address="auto"))
+    assert healthy and "up to 4 more may come, and are not looked at" in drawn
 
 
 @pytest.mark.parametrize(
