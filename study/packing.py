@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,6 +170,7 @@ def hold_in_process(job: Job, setup: Setup, read: Callable[[], int]) -> tuple[in
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=_ROOT
         )
+        started_s = time.monotonic()
         timer = threading.Timer(_STAGE_LIMIT_S, process.kill)
         timer.start()
         try:
@@ -176,7 +178,8 @@ def hold_in_process(job: Job, setup: Setup, read: Callable[[], int]) -> tuple[in
             process.stdin.write(pickle.dumps((job, setup)))
             process.stdin.flush()
             line = process.stdout.readline()
-            said: dict[str, Any] = json.loads(line) if line else {"failure": _last_words(log)}
+            took_s = time.monotonic() - started_s
+            said: dict[str, Any] = json.loads(line) if line else {"failure": _last_words(log, took_s)}
             if said["failure"] is not None:
                 raise LaunchError(
                     f"cannot measure a {stage} trial on the GPU: {said['failure']}; give --gpus-per-trial "
@@ -190,10 +193,12 @@ def hold_in_process(job: Job, setup: Setup, read: Callable[[], int]) -> tuple[in
                 process.communicate()
 
 
-def _last_words(log: TextIO) -> str:
+def _last_words(log: TextIO, took_s: float) -> str:
+    if took_s >= _STAGE_LIMIT_S:
+        return f"its first epoch took more than {_STAGE_LIMIT_S:.0f} s"
     log.seek(0)
     lines = [line.strip() for line in log if line.strip()]
-    return f"its process ended: {lines[-1] if lines else f'it took more than {_STAGE_LIMIT_S:.0f} s'}"
+    return f"its process ended: {lines[-1] if lines else 'without a word'}"
 
 
 def _run_and_hold() -> None:

@@ -139,10 +139,24 @@ def runs_packing() -> bool:
 def test_a_trial_that_ends_badly_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
 ) -> None:
-    program = tmp_path / "python"
-    program.write_text(f"#!{sys.executable}\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr("study.packing.sys.executable", str(program))
+    let_trials_run(script, tmp_path, monkeypatch)
     with pytest.raises(LaunchError, match="cannot measure a pretrain trial on the GPU") as told:
         hold_in_process(PRETRAIN, make_setup(tmp_path), lambda: 0)
     assert words in str(told.value)
+
+
+def test_a_trial_that_takes_too_long_is_told_past_its_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import sys, time; print('a warning', file=sys.stderr, flush=True); time.sleep(60)"
+    let_trials_run(script, tmp_path, monkeypatch)
+    monkeypatch.setattr("study.packing._STAGE_LIMIT_S", 1.0)
+    with pytest.raises(LaunchError, match="its first epoch took more than 1 s"):
+        hold_in_process(PRETRAIN, make_setup(tmp_path), lambda: 0)
+
+
+def let_trials_run(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = folder / "python"
+    program.write_text(f"#!{sys.executable}\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("study.packing.sys.executable", str(program))
