@@ -187,7 +187,8 @@ def test_told_to_stop_it_stops_in_time_and_leaves_no_worker(
     assert stops.exit_status == status and stops.reason == agenda.stopping
     assert "stopping after the running epochs" in capsys.readouterr().out
     assert len(agenda.handed_out) == 2 and not agenda.deaths
-    assert len(agenda.taken) - told <= (2 if epoch_s < 10 else 0)
+    # Of each worker its running epoch, and one more if that ended before the signal was looked at.
+    assert len(agenda.taken) - told <= (4 if epoch_s < 10 else 0)
     deadline = time.monotonic() + 5
     while busy_workers():
         assert time.monotonic() < deadline, "a worker is left"
