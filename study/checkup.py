@@ -83,9 +83,7 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
     facts: dict[str, list[str]] = {node.id: [_show_resources(node)] for node in nodes.nodes}
     for node, answer in seen.items():
         if isinstance(answer, Silence):
-            fix = "look at it with `ray status` and `ray list nodes`; take it out, or start it again"
-            # A study does without the nodes that are lost.
-            findings[node].append(Finding("warning" if brief else "error", "answer", answer.reason, fix))
+            findings[node].append(_silent(answer.reason, brief))
     alive = [node for node in nodes.nodes if not isinstance(seen[node.id], Silence)]
     for node, skew in nodes.skews([node.id for node in alive]).items():
         findings[node] += judge_clock(skew.ahead_s, skew.uncertainty_s)
@@ -97,7 +95,7 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
     # A machine without our package cannot be asked more; one that runs no trials needs no more.
     working = [node for node in alive if seen[node.id]["source"] and node.cpus > 0]
     if wanted.out is not None:
-        _ask_storage(nodes, working, wanted.out, findings)
+        _ask_storage(nodes, working, wanted.out, findings, brief)
     if not brief:
         for node, answer in nodes.ask("gpus", {n.id: (n.gpus,) for n in alive}, _GPU_TIMEOUT_S).items():
             told = next(each.gpus for each in alive if each.id == node)
@@ -110,7 +108,11 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
 
 
 def _ask_storage(
-    nodes: "Nodes", asked: Sequence["Node"], location: str, findings: Mapping[str, list[Finding]]
+    nodes: "Nodes",
+    asked: Sequence["Node"],
+    location: str,
+    findings: Mapping[str, list[Finding]],
+    brief: bool,
 ) -> None:
     """Let each node write a file and read the driver's, and read theirs here; nothing is left behind."""
     from study.tune.nodes import Silence
@@ -134,6 +136,10 @@ def _ask_storage(
         for node, answer in written.items():
             trouble = answer.reason if isinstance(answer, Silence) else answer
             there = sees.get(node, {})
+            lost = [each for each in (answer, there) if isinstance(each, Silence) and each.is_lost]
+            if lost:
+                findings[node].append(_silent(lost[0].reason, brief))
+                continue
             findings[node] += judge_storage(
                 location,
                 there.reason if isinstance(there, Silence) else trouble,
@@ -166,6 +172,12 @@ def _ask_data(
         elif answer:
             fix = "bring the same data to the same path there, share the folder, or give --data by a URI"
             findings[node].append(Finding("error", "data", answer, fix))
+
+
+def _silent(reason: str, brief: bool) -> Finding:
+    """Tell of a node that gives no answer. A study does without the nodes that are lost."""
+    fix = "look at it with `ray status` and `ray list nodes`; take it out, or start it again"
+    return Finding("warning" if brief else "error", "answer", reason, fix)
 
 
 def _show_resources(node: "Node") -> str:

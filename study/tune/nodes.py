@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study import inspection
@@ -101,6 +101,7 @@ class Silence:
     """Why a node has given no answer."""
 
     reason: str
+    is_lost: bool = False  # its process there has died, or the node has
 
 
 def _live_nodes() -> list[Node]:
@@ -150,4 +151,4 @@ def _get(reference: Any, deadline: float, timeout_s: float) -> Any:
     except GetTimeoutError:
         return Silence(f"no answer within {timeout_s:.0f} s")
     except RayError as error:
-        return Silence(str(error).strip().splitlines()[0])
+        return Silence(str(error).strip().splitlines()[0], is_lost=isinstance(error, RayActorError))

@@ -97,6 +97,21 @@ def test_a_silent_node_is_no_obstacle_to_a_launch(make_nodes: Callable[..., Made
     assert troubles(places) == [("one 10.0.0.2", "warning", "answer")]
 
 
+@pytest.mark.parametrize("question", ["write_probe", "read_probes"])
+@pytest.mark.situation(
+    "kill",
+    "a node, or the process that looks at it, dies while a launch looks whether the cluster is fit",
+    "a warning; the study runs on the nodes that are left",
+)
+def test_a_node_that_is_lost_in_the_middle_is_no_obstacle_to_a_launch(
+    make_nodes: Callable[..., MadeUp], tmp_path: Path, question: str
+):
+    make_nodes({(ONE.id, question): Silence("The actor died unexpectedly", is_lost=True)})
+    for brief, level in ((True, "warning"), (False, "error")):
+        places = examine_nodes(Wanted(out=str(tmp_path)), brief=brief)
+        assert troubles(places) == [("one 10.0.0.2", level, "answer")]
+
+
 def test_a_node_without_the_project_is_asked_no_more_than_it_can_answer(
     make_nodes: Callable[..., MadeUp], tmp_path: Path
 ):
