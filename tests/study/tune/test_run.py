@@ -1,6 +1,7 @@
 """Tune runs an agenda on a real Ray: workers that die or hang, drivers that are told to stop."""
 
 import errno
+import ipaddress
 import os
 import signal
 import threading
@@ -74,6 +75,15 @@ def busy_workers() -> list[psutil.Process]:
             if "ImplicitFunc" in " ".join(child.cmdline()):
                 found.append(child)
     return found
+
+
+def test_local_ray_listens_on_loopback_only() -> None:
+    listening = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found = child.net_connections("inet")
+            listening |= {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    assert listening and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in listening)
 
 
 def test_workers_that_die_are_told_apart_and_replaced(tmp_path: Path) -> None:
