@@ -30,7 +30,7 @@ class SpotFirst(GCPNodeProvider):
             scheduling = config.get("scheduling", {})
             if scheduling.get("provisioningModel") != "SPOT" or not any(c in str(refusal) for c in _NO_SPOT):
                 raise
-            on_demand = {"onHostMaintenance": scheduling["onHostMaintenance"]}
+            on_demand = {"onHostMaintenance": scheduling.get("onHostMaintenance", "TERMINATE")}
             made = super().create_node(config | {"scheduling": on_demand}, tags, 1)
         return made
 
