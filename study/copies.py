@@ -12,6 +12,7 @@ from typing import Final
 
 from ftcl.data import DataError, cache_root
 from ftcl.data.cache import digest
+from ftcl.files import sync
 from study.store import DISK_FULL, FileState, StorageError, Store
 
 Say = Callable[[str], None]
@@ -60,9 +61,9 @@ class Copies:
                 raise DataError(f"{store} has changed while it was copied; give the command again")
             with cache_errors():
                 for inside, _, _ in os.walk(temporary):
-                    _sync(Path(inside))
+                    sync(Path(inside))
                 temporary.rename(folder)
-                _sync(folder.parent)
+                sync(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return folder
@@ -164,11 +165,3 @@ def cache_errors() -> Iterator[None]:
             f"cannot write the cache {cache_root()} on {socket.gethostname()} ({error}); free some space "
             "there, or set XDG_CACHE_HOME to a folder that can be written"
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

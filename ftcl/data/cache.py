@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ftcl.data.videos import DataError
+from ftcl.files import sync
 
 
 def cache_root() -> Path:
@@ -56,19 +57,11 @@ def _rename_or_yield(temporary: Path, folder: Path) -> None:
         # A folder with files cannot be renamed over: another process has finished the same content first.
         if not folder.is_dir():
             raise
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _sync_tree(root: Path) -> None:
     for folder, _, files in os.walk(root):
         for file in files:
-            _sync(Path(folder, file))
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(Path(folder, file))
+        sync(Path(folder))
