@@ -4,6 +4,8 @@ import errno
 import ipaddress
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -78,12 +80,24 @@ def busy_workers() -> list[psutil.Process]:
 
 
 def test_local_ray_listens_on_loopback_only() -> None:
-    listening = set()
+    # In a process of its own, as a study is: Ray reads what it may bind when it is imported.
+    program = """
+import contextlib
+import psutil
+from study.tune.environment import prepare_environment
+prepare_environment(None)
+from study.tune.cluster import connect
+with connect(None, local_cpus=1):
     for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            found = child.net_connections("inet")
-            listening |= {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
-    assert listening and all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in listening)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in child.net_connections("inet"):
+                if one.status == psutil.CONN_LISTEN:
+                    print(one.laddr.ip)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    listening = {ip.removeprefix("::ffff:") for ip in done.stdout.split()}
+    assert listening and all(ipaddress.ip_address(ip).is_loopback for ip in listening), listening
 
 
 def test_workers_that_die_are_told_apart_and_replaced(tmp_path: Path) -> None:
