@@ -1,19 +1,29 @@
 """Reading a study's folder: the one place in analysis that knows how records are laid out."""
 
-from collections.abc import Mapping
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from analysis.statistics import Direction
 from study.records import (
+    EPOCHS,
+    FAILURES,
+    GROUND_TRUTH,
     MANIFEST,
     TRIALS,
     RecordsError,
     Store,
+    details_name,
     open_store,
+    predictions_name,
     read_manifest,
     read_table,
 )
@@ -76,6 +86,52 @@ class Study:
     versions: Mapping[str, str | None]  # None: not installed
     git: Mapping[str, str] | None  # revision and diff of the source tree; None: not a checkout
     trials: pd.DataFrame  # those that count
+    superseded: pd.DataFrame  # those that do not any more, with the reason
+    manifest: Mapping[str, Any]  # all of it: hardware, launches, the space's definition, ...
+
+    @property
+    def definition(self) -> Mapping[str, Any]:
+        """The search space as its file states it (`search`, `ablation`, `gate`, ...)."""
+        definition: Mapping[str, Any] = self.manifest["space"]["definition"]
+        return definition
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run."""
+        return bool(self.manifest["finished"])
+
+    def epochs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read the epochs of all trials, or some of their columns; those that are not there are left out."""
+        return _to_frame(read_table(self.store, EPOCHS, columns))
+
+    def failures(self) -> pd.DataFrame:
+        """Read the attempts that failed or were cut off."""
+        return _to_frame(read_table(self.store, FAILURES))
+
+    def predictions(self, trial: int) -> pd.DataFrame:
+        """Read the test detections of an ablation trial: video, label, start_s, end_s, score."""
+        return _to_frame(read_table(self.store, predictions_name(trial)))
+
+    def details(self, trial: int) -> dict[str, np.ndarray]:
+        """Read CAS, attention and alignments of a few test videos; raises RecordsError if there are none."""
+        name = details_name(trial)
+        try:
+            with np.load(io.BytesIO(self.store.read(name)), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except FileNotFoundError as error:
+            raise RecordsError(f"{self.store.place(name)} is missing") from error
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise RecordsError(f"{self.store.place(name)} cannot be read ({error})") from error
+
+    def ground_truth(self) -> Mapping[str, Any]:
+        """Read the test videos' annotations, ActivityNet form: video -> duration, annotations."""
+        try:
+            content: Mapping[str, Any] = json.loads(self.store.read(GROUND_TRUTH))["database"]
+        except FileNotFoundError as error:
+            raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is missing") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is damaged ({error})") from error
+        return content
 
     @property
     def selections(self) -> dict[str, tuple[int, ...]]:
@@ -94,9 +150,9 @@ def load_study(out: str | Path) -> Study:
     if store.local is not None and not store.local.is_dir():
         raise RecordsError(f"{out} is not a folder; give the folder that the study wrote (its --out)")
     manifest = read_manifest(store)
-    trials = _read_trials(store)
+    table = _read_trials(store)
     try:
-        study = _study(store, manifest, trials)
+        study = _study(store, manifest, table)
     except (KeyError, TypeError) as error:
         raise RecordsError(
             f"{store.place(MANIFEST)} is damaged ({type(error).__name__}: {error}); restore it from a copy "
@@ -107,16 +163,21 @@ def load_study(out: str | Path) -> Study:
 
 
 def _read_trials(store: Store) -> pd.DataFrame:
-    trials: pd.DataFrame = read_table(store, TRIALS).to_pandas()
+    trials = _to_frame(read_table(store, TRIALS))
     missing = [name for name in _NEEDED_COLUMNS if name not in trials]
     if missing:
         raise RecordsError(
             f"{store.place(TRIALS)} has no column {', '.join(missing)}; run the study's command again"
         )
-    return trials[trials["superseded"].isna()]
+    return trials
 
 
-def _study(store: Store, manifest: Mapping[str, Any], trials: pd.DataFrame) -> Study:
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _study(store: Store, manifest: Mapping[str, Any], table: pd.DataFrame) -> Study:
     space, data = manifest["space"], manifest["data"]
     if manifest["seeds"] is None:
         raise RecordsError(
@@ -151,7 +212,9 @@ def _study(store: Store, manifest: Mapping[str, Any], trials: pd.DataFrame) -> S
         winner=manifest["winner"],
         versions=manifest["versions"],
         git=manifest["git"],
-        trials=trials,
+        trials=table[table["superseded"].isna()],
+        superseded=table[table["superseded"].notna()],
+        manifest=manifest,
     )
 
 

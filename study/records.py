@@ -207,15 +207,17 @@ def write_predictions(store: Store, name: str, columns: Mapping[str, Any]) -> No
     _write_parquet(store, name, pa.table(dict(columns)))
 
 
-def read_table(store: Store, name: str) -> pa.Table:
-    """Read a table of records.
+def read_table(store: Store, name: str, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read a table of records, or those of some columns that it has.
 
     Raises RecordsError if it is not there or damaged.
     """
     place, remedy = store.place(name), _DERIVE if name in (TRIALS, EPOCHS, FAILURES) else _RESTORE
     try:
         with store.open(name) as file:
-            table = pq.read_table(file, page_checksum_verification=True)
+            content = pq.ParquetFile(file, page_checksum_verification=True)
+            wanted = None if columns is None else [c for c in columns if c in content.schema_arrow.names]
+            table = content.read(columns=wanted)
         table.validate(full=True)
     except FileNotFoundError as error:
         raise RecordsError(f"{place} is missing; {remedy}") from error

@@ -1,0 +1,128 @@
+"""How all pictures look, and the one place where they become SVG or PNG.
+
+Pictures are matplotlib figures made without pyplot: no window, no global state. A `Chart` is one or more
+figures that are read together; each is a panel narrow enough for a phone, or wide. Their colours are those of
+the light page; as SVG within a page they become CSS variables, so that one drawing serves light and dark.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK: Final = "#1f2430"
+MUTED: Final = "#6b7282"
+GRID: Final = "#d9dde6"
+PAPER: Final = "#ffffff"
+# Okabe and Ito's, told apart by the colour-blind, darkened where they are pale (doi.org/10.1038/nmeth.1618).
+SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#b4578f", "#b98500", "#2d9ccc", "#5b5fc7", "#7a6a53")
+GOOD: Final = "#00795a"
+BAD: Final = "#c2410c"
+# Colour -> CSS variable of the report's page (analysis/report/style.css), which names a dark twin for each.
+VARIABLES: Final = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    GOOD: "--good",
+    BAD: "--bad",
+    **{colour: f"--series-{index}" for index, colour in enumerate(SERIES)},
+}
+# One colour map for all ordered values: readable on both pages, monotone in lightness.
+MAP: Final = "viridis"
+
+PANEL_IN: Final = 3.55  # inches: 341 px, what a phone shows without shrinking
+WIDE_IN: Final = 7.4
+_DPI: Final = 96
+
+_RC: Final = {
+    "font.size": 9.0,
+    "font.family": "sans-serif",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "study",  # the same records give the same file
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Figures that are read together, with the words that a reader needs who cannot see them."""
+
+    name: str  # of its files
+    title: str
+    caption: str  # what is drawn, how to read it, what it rests on (n); stands below it and is its alt text
+    figures: tuple[Figure, ...]
+
+
+def figure(width: float = PANEL_IN, height: float = 2.5) -> tuple[Figure, Axes]:
+    """Return an empty figure of one set of axes, in inches; draw within `styled()`."""
+    with styled():
+        drawing = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+        return drawing, drawing.add_subplot()
+
+
+def styled():  # type: ignore[no-untyped-def]
+    """Return the context within which figures and their parts are made."""
+    return matplotlib.rc_context(_RC)
+
+
+def to_svg(drawing: Figure, *, variables: bool = False) -> str:
+    """Return a figure as an <svg> element; with `variables` its colours follow the page's theme."""
+    content = io.StringIO()
+    with styled():
+        drawing.savefig(content, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = content.getvalue()
+    text = text[text.index("<svg") :]
+    if variables:
+        for colour, name in VARIABLES.items():
+            text = text.replace(colour, f"var({name})")
+    return text
+
+
+def to_png(drawing: Figure, *, dpi: int = 2 * _DPI) -> bytes:
+    """Return a figure as a PNG on the light page's ground."""
+    content = io.BytesIO()
+    with styled():
+        drawing.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
+
+
+def legend_below(drawing: Figure, axes: Axes, columns: int = 3) -> None:
+    """Put the legend of some axes below them, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
+
+
+def colour_of(names: Sequence[str], name: str) -> str:
+    """Return the colour that a name has among others, the same in every picture."""
+    return SERIES[list(names).index(name) % len(SERIES)]
