@@ -1,0 +1,203 @@
+"""The story of a study in words: every sentence is made from its records, none stands without its numbers."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis._text import decimals, p_value, signed
+from analysis.ablation import context_arms, main_table, missing_runs
+from analysis.conclusion import verdict
+from analysis.load import Family, Study
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the first screen says, and the paragraphs behind it."""
+
+    question: str
+    answer: str  # in a sentence or two, with effect, interval, p and n
+    but: str  # what the controls say against it; may be empty
+    paragraphs: tuple[str, ...]
+
+
+def tell(study: Study, table: pd.DataFrame) -> Story:
+    """Return the story of a study from its ablation table (analysis.ablation)."""
+    main = main_table(study, table)
+    paragraphs = (_asked(study), _searched(study), _context(study, main), _spent(study), _state(study))
+    return Story(
+        question=study.title,
+        answer=" ".join(_answers(study, main)),
+        but=" ".join(_controls(study, main)),
+        paragraphs=tuple(text for text in paragraphs if text),
+    )
+
+
+def _answers(study: Study, main: pd.DataFrame) -> Iterator[str]:
+    if not study.families:
+        yield f"The study names no comparisons; its arms stand against {study.baseline} in the table below."
+    for family in study.families:
+        rows = main[(main["family"] == family.name) & (main["n"] >= 2)]
+        if rows.empty:
+            yield (
+                f"No answer yet on {family.metric}: fewer than two seeds are complete both in an arm and "
+                f"in {family.against}."
+            )
+            continue
+        yield from _family_answers(study, family, rows)
+
+
+def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterator[str]:
+    direction = study.metrics[family.metric]
+    verdicts = {kind: [] for kind in ("better", "worse", "unclear")}  # type: dict[str, list[pd.Series]]
+    for _, row in rows.iterrows():
+        verdicts[verdict(row, direction)].append(row)
+    digits = decimals(rows["mean"])
+    over = f"over {count_range(rows['n'])} paired seeds"
+    for kind in ("better", "worse"):
+        if verdicts[kind]:
+            strongest = sorted(verdicts[kind], key=lambda row: -abs(row["diff"]))
+            effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in strongest])
+            yield (
+                f"Test {family.metric} is {kind} than {family.against}’s with {effects}, {over}; "
+                f"{_p_words([row['p_holm'] for row in strongest])}."
+            )
+    if verdicts["unclear"]:
+        effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in verdicts["unclear"]])
+        yield f"No difference from {family.against} in {family.metric} is shown for {effects}, {over}."
+
+
+def _effect(row: pd.Series, digits: int) -> str:
+    interval = f"{signed(row['ci_low'], digits)} to {signed(row['ci_high'], digits)}"
+    return f"{signed(row['diff'], digits)}, 95 % interval {interval}"
+
+
+def _p_words(values: Sequence[float]) -> str:
+    texts = list(dict.fromkeys(p_value(value) for value in values))
+    each = " each" if len(values) > 1 and len(texts) == 1 else ""
+    return f"sign-flip p = {join(texts)}{each} after Holm’s correction".replace("= <", "< ")
+
+
+def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
+    headline = main[(main["metric"] == study.headline) & (main["n"] >= 2)]
+    direction = study.metrics[study.headline]
+    for against in study.controls_against:
+        rows = headline[(headline["baseline"] == against) & headline["arm"].isin(study.controls)]
+        if rows.empty:
+            continue
+        digits = decimals(rows["mean"])
+        found: dict[str, list[str]] = {"better": [], "unclear": [], "worse": []}
+        for _, row in rows.iterrows():
+            found[verdict(row, direction)].append(f"{row['arm']} ({_effect(row, digits)})")
+        doubts = []
+        if found["better"]:
+            doubts.append(f"better than {against} still with {join(found['better'])}")
+        if found["unclear"]:
+            doubts.append(f"not shown to differ from it with {join(found['unclear'])}")
+        if doubts:
+            yield (
+                f"But among the controls {study.headline} is {' and '.join(doubts)}, so the gain is not "
+                "shown to come from what these controls remove."
+            )
+        if found["worse"]:
+            yield f"It is lost with {join(found['worse'])} against {against}."
+
+
+def _asked(study: Study) -> str:
+    compared = [arm for family in study.families for arm in family.arms]
+    others = [arm for arm in study.arms if arm not in (*compared, study.baseline, *study.controls)]
+    controls = f", {join(study.controls)} as controls" if study.controls else ""
+    beside = f", {join(others)} beside them" if others else ""
+    what = f"{join(list(dict.fromkeys(compared)))} against {study.baseline}" if compared else join(study.arms)
+    return (
+        f"The recipe {study.recipe} was trained on {study.data} with {study.num_seeds} seeds for every arm: "
+        f"{what}{controls}{beside}. Arms share their seeds, so every difference is taken seed by seed: the "
+        "spread between seeds, which is usually larger than the effect, cancels."
+    )
+
+
+def _searched(study: Study) -> str:
+    search: Mapping[str, Any] = study.definition.get("search") or {}
+    trials = study.trials[study.trials["phase"] == "search"]
+    finetunes = trials[trials["proposal"].notna()]
+    if not search or finetunes.empty:
+        return ""
+    stopped = int((finetunes["status"] == "stopped").sum())
+    text = (
+        f"The settings come from a search over {count(len(search['parameters']), 'parameter')}: "
+        f"{count(int(finetunes['proposal'].nunique()), 'proposal')} in {count(len(finetunes), 'trial')}"
+    )
+    text += f", {stopped} of which were stopped early. " if stopped else ". "
+    confirmed = study.trials[(study.trials["phase"] == "confirm") & study.trials["proposal"].notna()]
+    if len(confirmed):
+        seeds = int(confirmed["seed"].nunique())
+        text += (
+            f"The best {int(confirmed['proposal'].nunique())} were run again with {count(seeds, 'fresh seed')}"
+            ", which gave the winner. "
+        )
+    chosen = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
+    text += f"Settings and epochs were chosen on {chosen}"
+    return text + ("; the ablation ran with other seeds." if study.winner is not None else ".")
+
+
+def _context(study: Study, main: pd.DataFrame) -> str:
+    rows = main[(main["metric"] == study.headline) & main["arm"].isin(context_arms(study)) & (main["n"] > 0)]
+    if rows.empty:
+        return ""
+    digits = decimals(rows["mean"])
+    worth = join([f"{row['arm']} {row['mean']:.{digits}f}" for _, row in rows.iterrows()])
+    return f"For scale, detections without any learning reach a test {study.headline} of {worth}."
+
+
+def _spent(study: Study) -> str:
+    trials = study.trials
+    cpu_h, gpu_h = trials["cpu_s"].sum() / 3600, trials["gpu_s"].sum() / 3600
+    if not cpu_h > 0:
+        return ""
+    gpu = f" and {hours(gpu_h)} of GPU" if gpu_h > 0 else ""
+    return f"All {len(trials)} trials took {hours(cpu_h)} of CPU{gpu} time."
+
+
+def _state(study: Study) -> str:
+    seeds = next(iter(study.selections.values()))
+    missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
+    if missing:
+        wanted = len(study.arms) * len(seeds)
+        return f"{missing} of the {wanted} runs of the ablation have no result; nothing is filled in."
+    return ""
+
+
+def hours(value: float) -> str:
+    """Return a time span in the unit that suits it."""
+    if value < 1 / 60:
+        return f"{value * 3600:.0f} seconds"
+    return (
+        f"{value * 60:.0f} minutes"
+        if value < 2
+        else f"{value:.1f} hours"
+        if value < 100
+        else f"{value:.0f} hours"
+    )
+
+
+def count(number: int, word: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def count_range(values: Iterable[int]) -> str:
+    """Return "8", or "6 to 8"."""
+    known = [int(value) for value in values]
+    return str(known[0]) if min(known) == max(known) else f"{min(known)} to {max(known)}"
+
+
+def join(names: Sequence[str]) -> str:
+    """Return names as they stand in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def setting(value: object) -> str:
+    """Return a setting as a reader wants to see it."""
+    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
