@@ -278,6 +278,8 @@ def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset
             "fold": options.fold,
             "seed": options.data_seed,
             "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "snippet_s": data.snippet_s,
         },
         "protocol": options.protocol,
         "deterministic": options.deterministic,

@@ -69,8 +69,9 @@ class Evaluator:
         """Localise the actions of `split` and score them.
 
         `details` has, for every video of `detail_videos`, `cas` (T, C1), the softmax of the instance branch,
-        and `attention` (T, 3); and under "a|b" what `pair_details` makes of consecutive detail videos that
-        share a class. Raises ValueError for an unknown video, NonFiniteLoss (naming `epoch`) for NaN outputs.
+        `attention` (T, 3), and `covered_s` (), the seconds that the T rows share evenly; and under "a|b" what
+        `pair_details` makes of consecutive detail videos that share a class. Raises ValueError for an unknown
+        video, NonFiniteLoss (naming `epoch`) for NaN outputs.
         """
         snippets, ground_truth = self._split(split)
         unknown = [name for name in detail_videos if name not in snippets.names]
@@ -96,7 +97,11 @@ class Evaluator:
                     config=self._localization,
                 )
                 if name in detail_videos:
-                    details[name] = {"cas": cas_BTC1[b].copy(), "attention": attention_BTK[b].copy()}
+                    details[name] = {
+                        "cas": cas_BTC1[b].copy(),
+                        "attention": attention_BTK[b].copy(),
+                        "covered_s": np.array(self._data.videos[name].num_snippets * self._data.snippet_s),
+                    }
                     outputs[name] = VideoOutput(output.embedding_BTE[b], output.attention_BTK[b])
         detections = Detections.from_videos(
             snippets.names, self._data.classes, [found[name] for name in snippets.names]

@@ -4,7 +4,7 @@ Shapes: B pairs, T snippets, D feature channels, E embedding width, L candidates
 are stacked along the batch, the B first ones before the B second ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ftcl.data import VideoDataset
 from ftcl.data.pairs import Pairs, sample_pairs
-from ftcl.dp import cosine_similarity
+from ftcl.dp import cosine_similarity, fsd, lcs
 from ftcl.losses import (
     AcmnetLoss,
     acmnet_loss,
@@ -192,22 +192,49 @@ class FtclStage(NetworkStage):
     def _pair_details(
         self, network: ACMNet, first: VideoOutput, second: VideoOutput
     ) -> dict[str, np.ndarray]:
-        """Similarity tables of two videos as a positive pair, with the snippets of their rows and columns."""
+        """Tables and alignments of two videos as a positive pair, and the snippets of their rows and columns.
+
+        Whatever the arm trains with, both are aligned by dynamic programming: `fsd_value` and `lcs_value` at
+        the configured temperature, whose derivatives to the cells are the expected alignments `fsd_expected`
+        and `lcs_expected`; `fsd_path` and `lcs_path` are those of the plain maximum, 1 on the best path (LCS:
+        on its matches) and 0 elsewhere.
+        """
+        options = self._options
         arrays: dict[str, Tensor] = {}
         fsd_rows, lcs_rows = [], []
         for member, video in (("first", first), ("second", second)):
             embedding_1TE = video.embedding_TE[None]
             ranking_1T = rank_by_attention(video.attention_TK[None, :, 0])
-            fsd_1L = select_candidates(ranking_1T, 0, self._options.fsd_len)
-            lcs_1L = select_candidates(ranking_1T, 0, self._options.lcs_len)
+            fsd_1L = select_candidates(ranking_1T, 0, options.fsd_len)
+            lcs_1L = select_candidates(ranking_1T, 0, options.lcs_len)
             arrays[f"fsd_snippets_{member}"] = fsd_1L
             arrays[f"lcs_snippets_{member}"] = lcs_1L
             assert network.feature_trans is not None
             fsd_rows.append(network.feature_trans(gather_rows(embedding_1TE, fsd_1L)))
             lcs_rows.append(gather_rows(embedding_1TE, lcs_1L))
-        arrays["fsd_match"], arrays["fsd_gap"] = fsd_tables(*fsd_rows)
-        arrays["lcs_similarity"] = cosine_similarity(*lcs_rows)
+        arrays["fsd_match"], arrays["fsd_gap"] = match_1LL, gap_1LL = fsd_tables(*fsd_rows)
+        arrays["lcs_similarity"] = similarity_1LL = cosine_similarity(*lcs_rows)
+        arrays["fsd_value"], arrays["fsd_expected"] = _aligned(
+            lambda match_1LL: fsd(match_1LL, gap_1LL, options.fsd_gamma), match_1LL
+        )
+        arrays["lcs_value"], arrays["lcs_expected"] = _aligned(
+            lambda similarity_1LL: lcs(similarity_1LL, options.lcs_tau, gamma=options.lcs_gamma),
+            similarity_1LL,
+        )
+        _, arrays["fsd_path"] = _aligned(lambda match_1LL: fsd(match_1LL, gap_1LL, 0.0), match_1LL)
+        _, arrays["lcs_path"] = _aligned(
+            lambda similarity_1LL: lcs(similarity_1LL, options.lcs_tau), similarity_1LL
+        )
         return {name: value[0].cpu().numpy() for name, value in arrays.items()}
+
+
+def _aligned(value: Callable[[Tensor], Tensor], table_1LL: Tensor) -> tuple[Tensor, Tensor]:
+    """An alignment's value, (1,), and its derivative to each cell of the table, (1, L, L)."""
+    with torch.enable_grad():
+        table_1LL = table_1LL.detach().requires_grad_()
+        value_1 = value(table_1LL)
+        (derivative_1LL,) = torch.autograd.grad(value_1.sum(), table_1LL)
+    return value_1.detach(), derivative_1LL
 
 
 def _fsd_candidates(

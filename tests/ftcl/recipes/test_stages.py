@@ -257,17 +257,48 @@ def test_evaluation_has_metrics_detections_and_details(data: VideoDataset) -> No
     assert cas.shape == (min(num_snippets, 40), len(data.classes) + 1)
     np.testing.assert_allclose(cas.sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(evaluation.details[stranger]["attention"].sum(1), 1, rtol=1e-5)
+    assert evaluation.details[stranger]["covered_s"] == data.videos[stranger].num_snippets * data.snippet_s
     pair = "|".join(detail_videos)
     assert set(evaluation.details) == {*detail_videos, stranger, pair}
     shapes = {name: array.shape for name, array in evaluation.details[pair].items()}
     assert shapes == {
-        "fsd_match": (3, 3),
-        "fsd_gap": (3, 3),
-        "lcs_similarity": (5, 5),
+        **{f"fsd_{table}": (3, 3) for table in ("match", "gap", "expected", "path")},
+        **{f"lcs_{table}": (5, 5) for table in ("similarity", "expected", "path")},
         **{f"{kind}_snippets_{m}": (n,) for kind, n in (("fsd", 3), ("lcs", 5)) for m in ("first", "second")},
+        "fsd_value": (),
+        "lcs_value": (),
     }
     with pytest.raises(ValueError, match="'nobody' is not in the test split"):
         stage.evaluate("test", detail_videos=["nobody"])
+
+
+@pytest.mark.parametrize("alignment", ["dp", "mean"])
+def test_details_align_a_pair_as_the_losses_do(data: VideoDataset, alignment: str) -> None:
+    stage = build(
+        data, "finetune", fsd_len=4, lcs_len=8, lcs_tau=0.3, fsd_gamma=0.2, lcs_gamma=0.1, alignment=alignment
+    )
+    pair = [name for name in data.splits["test"] if 0 in data.videos[name].labels][:2]
+    found = stage.evaluate("test", detail_videos=pair).details["|".join(pair)]
+    assert found["fsd_value"] == pytest.approx(
+        fsd_in_loops(found["fsd_match"], found["fsd_gap"], 0.2), abs=1e-5
+    )
+    # The derivative of the value: moving a cell by a little moves the value by so much of it.
+    raised = found["fsd_match"].astype(float)
+    raised[1, 2] += 1e-3
+    slope = (fsd_in_loops(raised, found["fsd_gap"], 0.2) - found["fsd_value"]) / 1e-3
+    assert found["fsd_expected"][1, 2] == pytest.approx(slope, abs=2e-2)
+    assert 0 < found["fsd_expected"][1, 2] < 1
+    # The best path is a staircase that ends in the last cell; matches only rise, and lie above the threshold.
+    steps = np.diff(np.argwhere(found["fsd_path"]), axis=0)
+    assert set(np.unique(found["fsd_path"])) == {0, 1}
+    assert found["fsd_path"][-1, -1] == 1
+    assert {tuple(step) for step in steps.tolist()} <= {(0, 1), (1, 0), (1, 1)}
+    matches = np.argwhere(found["lcs_path"])
+    assert (np.diff(matches, axis=0) > 0).all()
+    assert (found["lcs_similarity"][tuple(matches.T)] > 0.3).all()
+    best = found["lcs_similarity"][tuple(matches.T)].sum()
+    assert best == pytest.approx(lcs_in_loops(found["lcs_similarity"], 0.3), abs=1e-5)
+    assert not np.array_equal(found["lcs_expected"], found["lcs_path"])
 
 
 def test_a_loss_that_explodes_stops_the_training(data: VideoDataset) -> None:
