@@ -8,7 +8,7 @@ from ftcl.evaluation.activitynet import (
     write_ground_truth,
 )
 from ftcl.evaluation.context import oracle_label_windows, random_windows
-from ftcl.evaluation.detection import detection_map
+from ftcl.evaluation.detection import detection_map, match_detections
 from ftcl.evaluation.localization import LocalizationConfig, localize
 from ftcl.evaluation.metrics import TIOU_THRESHOLDS, metrics
 from ftcl.evaluation.nms import non_maximum_suppression
@@ -26,6 +26,7 @@ __all__ = [
     "detection_map_reference",
     "encode_ground_truth",
     "localize",
+    "match_detections",
     "metrics",
     "non_maximum_suppression",
     "oracle_label_windows",

@@ -21,7 +21,7 @@ class _Problem(NamedTuple):
 
     `label` (G,) and `prediction_label` (N,) index `classes`, which all occur in the ground truth; `video`
     (G,) and `prediction_video` (N,) are numbers that agree for the same video. Predictions are in descending
-    score, equal scores in input order.
+    score, equal scores in input order; `prediction` (N,) are their places in the input.
     """
 
     tiou_thresholds: Floats
@@ -30,6 +30,7 @@ class _Problem(NamedTuple):
     label: Ints
     start_s: Floats
     end_s: Floats
+    prediction: Ints
     prediction_video: Ints
     prediction_label: Ints
     prediction_start_s: Floats
@@ -61,7 +62,7 @@ def detection_map(
     Source: Caba Heilbron et al., "ActivityNet", CVPR 2015; the challenge's published evaluation.
     """
     problem = _resolve(ground_truth, detections, tiou_thresholds, videos)
-    matched_KN = _match(problem)
+    matched_KN = _is_matched(_match(problem), len(problem.prediction))
     num_segments = np.bincount(problem.label, minlength=len(problem.classes))
     average_precision_KC = np.zeros((len(problem.tiou_thresholds), len(problem.classes)))
     for c in range(len(problem.classes)):
@@ -69,6 +70,16 @@ def detection_map(
             matched_KN[:, problem.prediction_label == c], num_segments[c]
         )
     return DetectionScores(problem.tiou_thresholds, problem.classes, average_precision_KC, num_segments)
+
+
+def match_detections(ground_truth: GroundTruth, detections: Detections, tiou_thresholds: ArrayLike) -> Ints:
+    """Which detection found each segment, (K, G): its place in `detections`, or -1 for a segment not found.
+
+    The matching is that of `detection_map`, which raises the same: detections that found a segment are its
+    true positives, all others its false positives.
+    """
+    problem = _resolve(ground_truth, detections, tiou_thresholds, None)
+    return np.append(problem.prediction, -1)[_match(problem)]
 
 
 def _resolve(
@@ -113,6 +124,7 @@ def _resolve(
         label=label.reshape(-1),
         start_s=ground_truth.start_s[segments],
         end_s=ground_truth.end_s[segments],
+        prediction=kept,
         prediction_video=same_video[detections.video[kept]],
         prediction_label=prediction_label[kept],
         prediction_start_s=detections.start_s[kept],
@@ -149,8 +161,8 @@ class _Candidates(NamedTuple):
     count_KN: Ints
 
 
-def _match(problem: _Problem) -> NDArray[np.bool_]:
-    """Which predictions match a ground truth, (K, N).
+def _match(problem: _Problem) -> Ints:
+    """The prediction that matches each ground truth, (K, G), in 0..N; N where none does.
 
     Taking turns by score is a stable matching in which every ground truth prefers the higher score, so
     deferred acceptance finds the same pairs: every prediction asks for its best candidate, the ground truth
@@ -176,10 +188,14 @@ def _match(problem: _Problem) -> NDArray[np.bool_]:
         )
         asked[refused] += 1
         asking = refused[asked[refused] < end[refused]]
-    matched = np.zeros((num_thresholds, num_predictions + 1), dtype=bool)
-    holder_KG = holder.reshape(num_thresholds, num_segments)
-    matched[np.arange(num_thresholds)[:, None], holder_KG] = True
-    return matched[:, :num_predictions]
+    return holder.reshape(num_thresholds, num_segments)
+
+
+def _is_matched(match_KG: Ints, num_predictions: int) -> NDArray[np.bool_]:
+    """Which predictions match a ground truth, (K, N)."""
+    matched_KN = np.zeros((len(match_KG), num_predictions + 1), dtype=bool)
+    matched_KN[np.arange(len(match_KG))[:, None], match_KG] = True
+    return matched_KN[:, :num_predictions]
 
 
 def _candidates(problem: _Problem) -> _Candidates:

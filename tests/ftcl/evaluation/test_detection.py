@@ -9,6 +9,7 @@ from ftcl.evaluation import (
     GroundTruth,
     detection_map,
     detection_map_reference,
+    match_detections,
 )
 
 VIDEOS = ("v0", "v1", "v2", "v3")
@@ -78,6 +79,19 @@ def test_a_prediction_turned_away_late_still_gets_its_second_choice():
     found = detections((0, 0, 0, 10, 0.7), (0, 0, 0, 10, 0.8), (0, 0, 0, 10, 0.9))
     assert average_precision(truth, found, 0.6) == pytest.approx([1.0])
     assert average_precision(truth, found, 0.7) == pytest.approx([2 / 3])
+
+
+def test_matches_name_the_detection_that_found_each_segment():
+    truth = ground_truth((0, 0, 0, 10), (0, 0, 20, 30), (1, 1, 0, 10), (2, 2, 0, 10))
+    found = detections(
+        (1, 1, 0, 6, 0.2),  # tIoU 0.6
+        (0, 0, 0, 9, 0.3),
+        (0, 0, 0, 10, 0.9),  # surer than the one above, so it finds the first segment
+        (1, 0, 0, 10, 0.8),  # another class than the video's
+    )
+    assert match_detections(truth, found, [0.5, 0.7]).tolist() == [[2, -1, 0, -1], [2, -1, -1, -1]]
+    nothing = match_detections(truth, detections(), [0.5])
+    assert nothing.tolist() == [[-1, -1, -1, -1]]
 
 
 def test_equal_scores_keep_the_input_order():
