@@ -3,26 +3,31 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analysis._text import main_metrics, sections, table_title
-from analysis.ablation import ablation_table, main_table
+from analysis.ablation import ablation_table
 from analysis.load import Study, load_study
-from analysis.plots.style import WIDE_IN, Chart, to_svg
+from analysis.plots.style import PANEL_IN, Chart, to_svg
 from analysis.report.contents import FIRST_PICTURE, SECTIONS, Part, Section
-from analysis.report.provenance import provenance
+from analysis.report.provenance import facts, provenance, records_as_of
 from analysis.report.story import tell
+from analysis.tables.html import render
 from analysis.tables.table import NothingToShow, Table
 from study.records import RecordsError
 
 REPORT: Final = "report.html"
 _FOLDER: Final = Path(__file__).parent
+
+
+Shape = Literal["panel", "beside", "row", "wide"]
+"""How a picture stands: beside another, beside its caption, as a row of panels, as wide as the page."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,28 @@ class Picture:
     title: str
     caption: str
     drawings: tuple[Markup, ...]
-    wide: bool
+    shape: Shape
 
 
 @dataclass(frozen=True)
 class Absent:
     """A part that is not there, and why."""
 
-    name: str
     title: str
     reason: str
     is_fault: bool = False  # of this program, not of the records
 
 
-Item = Picture | Table | Absent
+@dataclass(frozen=True)
+class Grid:
+    """A table, set."""
+
+    name: str
+    title: str
+    content: Markup
+
+
+Item = Picture | Grid | Absent
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ def write_report(out: str | Path) -> str:
 def build_report(study: Study) -> str:
     """Return the page of a study, finished or not; the same records give the same page."""
     table = ablation_table(study)
+    script = _read("script.js")
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -77,57 +91,73 @@ def build_report(study: Study) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_FOLDER / "script.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    built = [Built(section, tuple(_laid_out(_items(study, section.parts)))) for section in SECTIONS]
     return environment.get_template("template.html").render(
         study=study,
         story=tell(study, table),
-        comparisons=[
-            (metric, table_title(study, metric), sections(study, main_table(study, table), metric))
-            for metric in main_metrics(study)
-        ],
-        first=[item for part in FIRST_PICTURE for item in _items(study, part)],
-        sections=[
-            Built(section, tuple(item for part in section.parts for item in _items(study, part)))
-            for section in SECTIONS
+        facts=facts(study),
+        first=list(_items(study, FIRST_PICTURE)),
+        sections=built,
+        headings=[
+            ("story", "The study in words"),
+            *((part.section.name, part.section.title) for part in built),
+            ("provenance", "What was run"),
         ],
         provenance=provenance(study),
-        kind=lambda item: type(item).__name__.lower(),
-        style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        as_of=records_as_of(study),
+        style=Markup(_read("style.css")),
         script=Markup(script),
-        script_digest=digest,
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _items(study: Study, part: Part) -> Iterator[Item]:
-    name = part.__name__
-    title = name.removesuffix("_chart").removesuffix("_charts").removesuffix("_table").replace("_", " ")
-    try:
-        made = part(study)
-        for thing in made if isinstance(made, Sequence) else [made]:
-            yield _picture(thing) if isinstance(thing, Chart) else thing
-    except NothingToShow as error:
-        yield Absent(name, title, str(error))
-    except (RecordsError, OSError) as error:
-        yield Absent(name, title, f"its records cannot be read: {error}")
-    except Exception as error:
-        # One part that breaks must not take the whole report of a long study with it.
-        yield Absent(name, title, f"{type(error).__name__}: {error}", is_fault=True)
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _picture(chart: Chart) -> Picture:
-    wide = any(drawing.get_figwidth() > WIDE_IN * 0.75 for drawing in chart.figures)
+def _items(study: Study, parts: Sequence[Part]) -> Iterator[Item]:
+    for part in parts:
+        title = re.sub("_(table|chart)s?$", "", part.__name__).replace("_", " ").capitalize()
+        try:
+            made = part(study)
+            yield from [_set(thing) for thing in (made if isinstance(made, Sequence) else [made])]
+        except NothingToShow as error:
+            yield Absent(title, str(error))
+        except (RecordsError, OSError) as error:
+            yield Absent(title, f"its records cannot be read: {error}")
+        except Exception as error:
+            # A part that breaks must not take the report of a study of days with it.
+            yield Absent(title, f"{type(error).__name__}: {error}; please report this", is_fault=True)
+
+
+def _set(thing: Table | Chart) -> Item:
+    if isinstance(thing, Table):
+        content = render(thing).replace("<table", '<div class="scroll" tabindex="0"><table', 1)
+        content = content.replace("</table>", "</table></div>", 1)
+        return Grid(thing.name, thing.title, Markup(content))
+    is_wide = any(drawing.get_figwidth() > 1.5 * PANEL_IN for drawing in thing.figures)
     drawings = tuple(
-        _inline(to_svg(drawing, variables=True), f"{chart.name}-{index}", chart.title)
-        for index, drawing in enumerate(chart.figures)
+        _inline(to_svg(drawing, variables=True), f"{thing.name}-{index}", thing.title)
+        for index, drawing in enumerate(thing.figures)
     )
-    return Picture(chart.name, chart.title, chart.caption, drawings, wide)
+    shape: Shape = "wide" if is_wide else "panel" if len(drawings) == 1 else "row"
+    return Picture(thing.name, thing.title, thing.caption, drawings, shape)
+
+
+def _laid_out(items: Iterable[Item]) -> Iterator[Item]:
+    """Pair panels that follow one another; one that is left over has its caption beside it."""
+    for is_panel, run in groupby(items, lambda item: isinstance(item, Picture) and item.shape == "panel"):
+        together = list(run)
+        if is_panel and len(together) % 2:
+            last = together.pop()
+            assert isinstance(last, Picture)
+            together.append(replace(last, shape="beside"))
+        yield from together
 
 
 def _inline(svg: str, name: str, title: str) -> Markup:
     """Return an <svg> that can share a page with others: own names, and words for who cannot see it."""
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\s*<style .*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\1{re.escape(name)}-", svg)
+    svg = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda found: f"{found[1]}{name}-", svg)
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)  # the page's own
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))

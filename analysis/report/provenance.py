@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.load import Study
-from analysis.report.story import setting
+from analysis.report.story import count, hours, setting
 
 _MAX_DIFF: int = 20_000
 
@@ -40,6 +40,24 @@ def provenance(study: Study) -> Provenance:
         ),
     )
     return Provenance(tuple(group for group in groups if group[1]), tuple(_texts(study)))
+
+
+def facts(study: Study) -> list[Fact]:
+    """Return what the first screen says of a study's size and state."""
+    trials = study.trials[study.trials["phase"] != "context"]
+    ended = trials["status"].value_counts()
+    parts = [f"{ended[name]} {name}" for name in ended.index]
+    cpu_h, gpu_h = trials["cpu_s"].sum() / 3600, trials["gpu_s"].sum() / 3600
+    seeds = len(next(iter(study.selections.values())))
+    found = [
+        Fact("Data", f"{study.data}, fold {study.fold}"),
+        Fact("Recipe", study.recipe),
+        Fact("Ablation", f"{count(len(study.arms), 'arm')} × {count(seeds, 'seed')}"),
+        Fact("Trials", f"{len(trials)}: {', '.join(parts)}"),
+        Fact("CPU time", hours(cpu_h)),
+        Fact("GPU time", hours(gpu_h) if gpu_h > 0 else "none"),
+    ]
+    return [*found, Fact("Records as of", records_as_of(study))] if len(trials) else found
 
 
 def records_as_of(study: Study) -> str:

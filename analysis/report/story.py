@@ -59,10 +59,10 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
     for kind in ("better", "worse"):
         if verdicts[kind]:
             strongest = sorted(verdicts[kind], key=lambda row: -abs(row["diff"]))
-            effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in strongest])
+            effects = join([f"{row['arm']} by {_effect(row, digits)}" for row in strongest])
             yield (
-                f"Test {family.metric} is {kind} than {family.against}’s with {effects}, {over}; "
-                f"{_p_words([row['p_holm'] for row in strongest])}."
+                f"Test {family.metric} is {kind} than {family.against}’s with {effects}: mean difference and "
+                f"its 95 % interval {over}; {_p_words([row['p_holm'] for row in strongest])}."
             )
     if verdicts["unclear"]:
         effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in verdicts["unclear"]])
@@ -70,8 +70,8 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
 
 
 def _effect(row: pd.Series, digits: int) -> str:
-    interval = f"{signed(row['ci_low'], digits)} to {signed(row['ci_high'], digits)}"
-    return f"{signed(row['diff'], digits)}, 95 % interval {interval}"
+    low, high = signed(row["ci_low"], digits), signed(row["ci_high"], digits)
+    return f"{signed(row['diff'], digits)} [{low}, {high}]"
 
 
 def _p_words(values: Sequence[float]) -> str:
@@ -134,8 +134,8 @@ def _searched(study: Study) -> str:
     if len(confirmed):
         seeds = int(confirmed["seed"].nunique())
         text += (
-            f"The best {int(confirmed['proposal'].nunique())} were run again with {count(seeds, 'fresh seed')}"
-            ", which gave the winner. "
+            f"The best {int(confirmed['proposal'].nunique())} were run again with "
+            f"{count(seeds, 'fresh seed')}, which gave the winner. "
         )
     chosen = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
     text += f"Settings and epochs were chosen on {chosen}"
