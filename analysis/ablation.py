@@ -88,7 +88,7 @@ def missing_runs(study: Study, seeds: Sequence[int]) -> list[MissingRuns]:
     """Return the arms' seeds that have no result, grouped by reason; empty if the table is complete."""
     missing = []
     for arm in study.arms:
-        runs = _runs(study, arm, seeds)
+        runs = arm_runs(study, arm, seeds)
         reasons: dict[str, list[int]] = {}
         for seed, reason in zip(seeds, _reasons(study, runs), strict=True):
             if reason is not None:
@@ -103,7 +103,7 @@ def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
         "waiting": "interrupted, it goes on with the next launch",
         "stopped": "stopped before its end",
     }
-    values = np.column_stack([_values(runs, metric) for metric in study.metrics])
+    values = np.column_stack([final_values(runs, metric) for metric in study.metrics])
     for status, failure, kind, row in zip(
         runs["status"], runs["failure"], runs["failure_kind"], values, strict=True
     ):
@@ -117,7 +117,7 @@ def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
             yield f"complete, but without a value of {', '.join(absent)}" if absent else None
 
 
-def _runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
+def arm_runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
     """Return the trials of an arm, one row per seed in the order of `seeds`, empty where there is none."""
     trials = study.trials
     runs = trials[trials["phase"].isin(["ablation", "context"]) & (trials["arm"] == arm)].set_index("seed")
@@ -130,7 +130,8 @@ def _runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
     return runs.reindex(list(seeds))
 
 
-def _values(runs: pd.DataFrame, metric: str) -> np.ndarray:
+def final_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
+    """Return the test values of complete runs; nan where there is none, or none that is finite."""
     column = f"test/{metric}"
     if column not in runs:
         return np.full(len(runs), np.nan)
@@ -138,14 +139,23 @@ def _values(runs: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def paired_trials(study: Study, seeds: Sequence[int], comparison: Comparison, metric: str) -> tuple[int, ...]:
+    """Return the arm's trials that a row of the table rests on."""
+    runs = arm_runs(study, comparison.arm, seeds)
+    paired = np.isfinite(final_values(runs, metric))
+    if comparison.against is not None:
+        paired &= np.isfinite(final_values(arm_runs(study, comparison.against, seeds), metric))
+    return tuple(int(trial) for trial in runs.loc[paired, "trial"])
+
+
 def _rows(study: Study, seeds: Sequence[int], comparison: Comparison) -> Iterator[dict[str, object]]:
-    runs = _runs(study, comparison.arm, seeds)
-    others = None if comparison.against is None else _runs(study, comparison.against, seeds)
+    runs = arm_runs(study, comparison.arm, seeds)
+    others = None if comparison.against is None else arm_runs(study, comparison.against, seeds)
     # A gate may run out of seeds; those it could not find are missing too.
     wanted = max(study.num_seeds, len(seeds))
     for metric, direction in study.metrics.items():
-        values = _values(runs, metric)
-        other = values if others is None else _values(others, metric)
+        values = final_values(runs, metric)
+        other = values if others is None else final_values(others, metric)
         paired = np.isfinite(values) & np.isfinite(other)
         values, other = values[paired], other[paired]
         row: dict[str, object] = {

@@ -1,0 +1,191 @@
+"""The ablation in the shape of a paper's table: components × metrics."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis._text import decimals, mean_sd
+from analysis.ablation import (
+    Comparison,
+    ablation_table,
+    context_arms,
+    main_table,
+    missing_runs,
+    paired_trials,
+)
+from analysis.conclusion import verdict
+from analysis.load import Study
+from analysis.tables.combine import combined_long, labels
+from analysis.tables.components import components, has_component
+from analysis.tables.metrics import metric_column, paper_metrics, span
+from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
+
+CONTROLS = "controls"
+UNTRAINED = "without training"
+
+
+def paper_table(*studies: Study) -> Table:
+    """Return arms × metrics of the test videos; several studies stand side by side, with averages only.
+
+    Raises NothingToShow if no arm of any study has a result.
+    """
+    tables = [ablation_table(study) for study in studies]
+    if not any(table["n"].gt(0).any() for table in tables):
+        raise NothingToShow("no run of the ablation has finished yet")
+    parts = [_Part(study, table, len(studies) > 1) for study, table in zip(studies, tables, strict=True)]
+    ticks = dict.fromkeys(name for study in studies for name in components(study))
+    columns = [Column("arm", align="left"), *(Column(name, align="center") for name in ticks)]
+    names = labels(studies)
+    for study, name, part in zip(studies, names, parts, strict=True):
+        for column in (Column("seeds"), *map(metric_column, part.metrics)):
+            if len(studies) > 1:
+                own = f"{column.group.split('@')[0]}@{column.name}" if column.group else column.name
+                column = replace(column, name=own, group=name, study=str(study.store))
+            columns.append(column)
+    rows = []
+    for section, arm in _arms(studies):
+        first = next(study for study in studies if arm in (*study.arms, *context_arms(study)))
+        cells = [Cell(arm), *(_tick(first, arm, tick) for tick in ticks)]
+        for part in parts:
+            cells += part.cells(arm)
+        rows.append(Row(tuple(cells), section))
+    return Table(
+        name="ablation",
+        title=f"Ablation on the test videos of {'; '.join(names)}",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        long=tables[0] if len(studies) == 1 else combined_long(studies, tables),
+        notes=tuple(_notes(studies, names, bool(ticks))),
+    )
+
+
+class _Part:
+    """The cells of one study."""
+
+    def __init__(self, study: Study, table: pd.DataFrame, averages_only: bool) -> None:
+        self.study = study
+        self.metrics = paper_metrics(study, averages_only=averages_only)
+        self._seeds = next(iter(study.selections.values()))
+        main = main_table(study, table)
+        # An arm's first comparison is the one with the baseline, in a family if it belongs to one.
+        self._rows = main.drop_duplicates(["arm", "metric"]).set_index(["arm", "metric"])
+        self._digits = {
+            metric: decimals(main.loc[main["metric"] == metric, "mean"]) for metric in self.metrics
+        }
+        self._context = context_arms(study)
+        self._best = {metric: self._best_text(metric) for metric in self.metrics}
+
+    def cells(self, arm: str) -> list[Cell]:
+        """Return the number of seeds and the metrics of an arm."""
+        if arm not in (*self.study.arms, *self._context):
+            return [Cell("", missing="not an arm of this study")] * (1 + len(self.metrics))
+        row = self._rows.loc[(arm, self.study.headline)]
+        return [self._seeds_cell(arm, row), *(self._cell(arm, metric) for metric in self.metrics)]
+
+    def _seeds_cell(self, arm: str, row: pd.Series) -> Cell:
+        n, wanted = int(row["n"]), int(row["n"] + row["n_missing"])
+        trials = self._trials(arm, self.study.headline)
+        if n == wanted:
+            return Cell(str(n), float(n), trials)
+        return Cell(f"{n} of {wanted}", float(n), trials, missing=self._reason(arm))
+
+    def _cell(self, arm: str, metric: str) -> Cell:
+        row = self._rows.loc[(arm, metric)]
+        if not row["n"]:
+            return Cell("", missing=self._reason(arm))
+        text = self._text(row, metric)
+        shown = "unclear" if pd.isna(row["p_holm"]) else verdict(row, self.study.metrics[metric])
+        return Cell(
+            text,
+            float(row["mean"]),
+            self._trials(arm, metric),
+            best=self._is_candidate(arm, row) and text.partition(" ")[0] == self._best[metric],
+            significant=None if shown == "unclear" else shown,
+        )
+
+    def _text(self, row: pd.Series, metric: str) -> str:
+        own = span(metric)
+        # Single tIoUs without their sd, as papers print them: as many columns more would not fit a page.
+        text = mean_sd(row, self._digits[metric])
+        return text.partition(" ")[0] if own and not own.is_average else text
+
+    def _is_candidate(self, arm: str, row: pd.Series) -> bool:
+        """Whether an arm may be the best: trained, and on all seeds, since others would not compare."""
+        return arm not in self._context and row["n"] > 0 and not row["n_missing"]
+
+    def _best_text(self, metric: str) -> str | None:
+        rows = [(arm, self._rows.loc[(arm, metric)]) for arm in self.study.arms]
+        means = [row["mean"] for arm, row in rows if self._is_candidate(arm, row)]
+        if len(means) < 2:
+            return None
+        best = max(means) if self.study.metrics[metric] == "max" else min(means)
+        return f"{best:.{self._digits[metric]}f}".replace("-", "−")
+
+    def _trials(self, arm: str, metric: str) -> tuple[int, ...]:
+        is_alone = arm == self.study.baseline or arm in self._context
+        comparison = Comparison(arm, None if is_alone else self.study.baseline)
+        return paired_trials(self.study, self._seeds, comparison, metric)
+
+    def _reason(self, arm: str) -> str:
+        """Say which runs are missing, of the arm or of the baseline that it is paired with."""
+        told = []
+        for missing in missing_runs(self.study, self._seeds):
+            if missing.arm in (arm, self.study.baseline):
+                seeds = ", ".join(map(str, missing.seeds))
+                reason = " ".join(missing.reason.split())
+                told.append(f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {seeds} {reason}")
+        if len(self._seeds) < self.study.num_seeds:
+            told.append(f"only {len(self._seeds)} of {self.study.num_seeds} seeds passed the gate")
+        return "; ".join(told) or f"{arm}: not all seeds have been evaluated yet"
+
+
+def _arms(studies: Sequence[Study]) -> Iterator[tuple[str | None, str]]:
+    """Yield (section, arm) of all studies: arms, controls, what needs no training."""
+    controls = dict.fromkeys(arm for study in studies for arm in study.controls)
+    arms = dict.fromkeys(arm for study in studies for arm in study.arms)
+    context = dict.fromkeys(arm for study in studies for arm in context_arms(study))
+    yield from ((None, arm) for arm in arms if arm not in controls)
+    yield from ((CONTROLS, arm) for arm in controls)
+    yield from ((UNTRAINED, arm) for arm in context)
+
+
+def _tick(study: Study, arm: str, component: str) -> Cell:
+    parameters = components(study)
+    if arm not in study.arms or component not in parameters:
+        return Cell("")
+    return Cell("✓" if has_component(study, arm, parameters[component]) else "")
+
+
+def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> Iterator[str]:
+    yield "Mean over paired seeds, ± sd with ddof = 1 where it is printed; nothing is filled in."
+    if has_ticks:
+        yield "✓: the loss is trained with, its weight is not 0."
+    for study, name in zip(studies, names, strict=True):
+        where = f"{name}: " if len(studies) > 1 else ""
+        for family in study.families:
+            yield (
+                f"{where}tested are {', '.join(family.arms)} against {family.against} on {family.metric} "
+                "(exact sign-flip test, Holm); the other cells are not tested."
+            )
+        if study.gate is not None and study.gated_seeds is not None:
+            yield (
+                f"{where}only seeds whose pretrained model reached {study.gate.metric} = "
+                f"{study.gate.at_least:g} on validation."
+            )
+        if study.protocol == "reference":
+            yield (
+                f"{where}settings and epochs were chosen on these test videos, which inflates every trained row."
+            )
+    yield from _differing(studies)
+
+
+def _differing(studies: Sequence[Study]) -> Iterator[str]:
+    """Yield the arms that have one name and several meanings."""
+    meanings: dict[str, list[object]] = {}
+    for study in studies:
+        for arm, settings in study.manifest["space"]["arms"].items():
+            meanings.setdefault(arm, []).append(settings)
+    for arm, found in meanings.items():
+        if any(settings != found[0] for settings in found):
+            yield f"{arm} does not have the same settings in all of these studies."

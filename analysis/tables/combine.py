@@ -1,0 +1,90 @@
+"""Several studies in one table: their columns side by side, below the dataset of each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis.load import Study
+from analysis.tables.table import Cell, Column, Row, Table
+
+
+def labels(studies: Sequence[Study]) -> list[str]:
+    """Return what tells studies apart, as short as it can be: data, fold, space, protocol or folder."""
+    candidates = (
+        [study.data for study in studies],
+        [f"{study.data}, fold {study.fold}" for study in studies],
+        [f"{study.data}, {study.name}" for study in studies],
+        [f"{study.data}, fold {study.fold}, {study.name}" for study in studies],
+        [f"{study.data}, {study.protocol}" for study in studies],
+    )
+    folders = [str(study.store) for study in studies]
+    return next((names for names in candidates if len(set(names)) == len(studies)), folders)
+
+
+def side_by_side(studies: Sequence[Study], tables: Sequence[Table], num_stubs: int) -> Table:
+    """Join tables of the same kind, one per study, on their sections and their first columns.
+
+    A row that a study does not have is missing there. The notes that all have stand once, others with the
+    label of their study.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    names = labels(studies)
+    columns = list(tables[0].columns[:num_stubs])
+    for study, name, table in zip(studies, names, tables, strict=True):
+        columns += [
+            replace(column, group=f"{name}: {column.group}" if column.group else name, study=str(study.store))
+            for column in table.columns[num_stubs:]
+        ]
+    parts = [{_key(row, num_stubs): row.cells for row in table.rows} for table in tables]
+    rows = []
+    for key in _in_order([list(part) for part in parts]):
+        stubs = next(part[key] for part in parts if key in part)[:num_stubs]
+        cells = list(stubs)
+        for name, table, part in zip(names, tables, parts, strict=True):
+            absent = Cell("", missing=f"{name} has no such row")
+            cells += part[key][num_stubs:] if key in part else [absent] * (len(table.columns) - num_stubs)
+        rows.append(Row(tuple(cells), section=key[0]))
+    return Table(
+        name=tables[0].name,
+        title=f"{tables[0].title.partition(':')[0]}: {'; '.join(names)}",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        long=combined_long(studies, [table.long for table in tables]),
+        notes=_notes(names, tables),
+    )
+
+
+def combined_long(studies: Sequence[Study], frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the frames below each other, with the data and the folder of each study first."""
+    told = [
+        frame.assign(data=study.data, study=str(study.store))
+        for study, frame in zip(studies, frames, strict=True)
+    ]
+    together = pd.concat(told, ignore_index=True)
+    return together[["data", "study", *(name for name in together if name not in ("data", "study"))]]
+
+
+def _key(row: Row, num_stubs: int) -> tuple[str | None, ...]:
+    return (row.section, *(cell.text for cell in row.cells[:num_stubs]))
+
+
+def _in_order(keys: Sequence[list[tuple[str | None, ...]]]) -> list[tuple[str | None, ...]]:
+    """Return all keys; a section that several have holds the rows of all of them."""
+    found: dict[str | None, dict[tuple[str | None, ...], None]] = {}
+    for part in keys:
+        for key in part:
+            found.setdefault(key[0], {})[key] = None
+    return [key for section in found.values() for key in section]
+
+
+def _notes(names: Sequence[str], tables: Sequence[Table]) -> tuple[str, ...]:
+    shared = [note for note in tables[0].notes if all(note in table.notes for table in tables)]
+    own = [
+        f"{name}: {note}"
+        for name, table in zip(names, tables, strict=True)
+        for note in table.notes
+        if note not in shared
+    ]
+    return (*shared, *own)

@@ -1,0 +1,13 @@
+"""The tables of a study, in the order in which they are shown."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from analysis.load import Study
+from analysis.tables.ablation_paper import paper_table
+from analysis.tables.table import Table
+
+TABLES: Final[Mapping[str, Callable[..., Table]]] = {
+    "ablation": paper_table,
+}
+"""Name -> function of one study or of several (`paper_table(study)`, `paper_table(first, second)`)."""
