@@ -32,6 +32,7 @@ from study.records import (
     write_json,
     write_tables,
 )
+from study.refresh import Refresh
 from study.rows import Cell, Row
 from study.spec import Resources, Space
 from study.stopping import Stops
@@ -181,10 +182,16 @@ def _run_trials(plan: Plan, ledger: Ledger, held: Hold, kept: int, console: Cons
         _begin(plan, cluster.gpus, packing)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
         setup = make_setup(plan, [granted[stage].gpus for stage in stages])
+        refresh = Refresh(lambda: _write_records(plan, ledger, agenda, ablation, finished=False))
+
+        def check() -> None:
+            held.check()
+            refresh.poll()
+
         with (
             LedgerCopies(plan.ledger, plan.study_id, plan.store, say),
             Ballast(plan.store) as ballast,
-            Stops(agenda, time_budget_s=plan.time_budget_s, check=held.check) as stops,
+            Stops(agenda, time_budget_s=plan.time_budget_s, check=check) as stops,
         ):
             finished = False
             try:
