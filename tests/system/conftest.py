@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.chaos.loopback import enter_own_network
+from tests.system.browser import require_browser
 from tests.system.hosts import require_programs
 from tests.system.postgres import Server, find_programs, running_server
 
@@ -14,6 +15,7 @@ def own_network() -> None:
     """Keep all servers and clusters of these tests to themselves, once what they need is installed."""
     find_programs()
     require_programs()
+    require_browser()
     enter_own_network()
 
 

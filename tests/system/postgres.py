@@ -93,8 +93,8 @@ def find_programs() -> Path:
     """Return the folder of the server's programs; Debian's package is installed if there is none."""
     found = _installed()
     if found is None:
-        _apt_get("update")
-        _apt_get("install", "--yes", "--no-install-recommends", "postgresql")
+        apt_get("update")
+        apt_get("install", "--yes", "--no-install-recommends", "postgresql")
         found = _installed()
     assert found is not None, "Debian's package postgresql has no initdb"
     return found
@@ -109,7 +109,8 @@ def _installed() -> Path | None:
     )
 
 
-def _apt_get(*arguments: str) -> None:
+def apt_get(*arguments: str) -> None:
+    """Give Debian's package manager a command; needs root and a network."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     command: Sequence[str] = ["apt-get", "--quiet", *arguments]
     subprocess.run(command, env=environment, check=True, timeout=600, stdin=subprocess.DEVNULL)
