@@ -7,6 +7,7 @@ Needs Linux, root, and a network namespace of this process's own (tests/system/c
 """
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
+_HOME: Final = pwd.getpwuid(0).pw_dir
 _BRIDGE: Final = "lab"
 _NETWORK: Final = "10.77.0"
 _START_TIMEOUT_S: Final = 20.0
@@ -38,7 +40,7 @@ for kept in "$@"; do
   mkdir -p "$stage$kept"
   mount --bind "$kept" "$stage$kept"
 done
-mount --bind "$disk/root" /root
+mount --bind "$disk/root" ~
 mount --bind "$disk/tmp" /tmp
 for kept in "$@"; do
   [ -e "$kept" ] || { mkdir -p "$kept" && mount --bind "$stage$kept" "$kept"; }
@@ -51,9 +53,9 @@ while sleep 3600; do :; done  # a shell as the first process buries the orphans
 """
 
 _SSHD: Final = """
-HostKey /root/.ssh/host_key
+HostKey {home}/.ssh/host_key
 ListenAddress {address}
-AuthorizedKeysFile /root/.ssh/authorized_keys
+AuthorizedKeysFile .ssh/authorized_keys
 PidFile /run/sshd.pid
 PasswordAuthentication no
 PermitRootLogin prohibit-password
@@ -79,7 +81,7 @@ class Host:
         self._cable = f"to-{name}"
         for folder in _OWN:
             (disk / folder).mkdir(parents=True)
-        (disk / "root").chmod(0o700)
+        self.home.chmod(0o700)
         (disk / "tmp").chmod(0o1777)
         # Python and its packages may lie in a folder that the machine has its own of.
         kept = [sys.prefix, sys.base_prefix]
@@ -102,10 +104,15 @@ class Host:
             " && ip route add default dev eth0"
         )
 
+    @property
+    def home(self) -> Path:
+        """Where the home of its only user lies, out here."""
+        return self.disk / "root"
+
     def command(self, script: str) -> list[str]:
         """Return what runs a script in a login shell of the machine."""
         enter = ["nsenter", "--target", str(self._first), "--all"]
-        clean = ["env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "TERM=dumb", f"PATH={_PATH}"]
+        clean = ["env", "-i", f"HOME={_HOME}", "USER=root", "LOGNAME=root", "TERM=dumb", f"PATH={_PATH}"]
         return [*enter, *clean, "bash", "--login", "-c", f"cd && {script}"]
 
     def run(self, script: str, *, timeout_s: float = 60) -> str:
@@ -124,10 +131,10 @@ class Host:
 
     def start_sshd(self, public_key: str) -> None:
         """Let whoever has the private key log in as root."""
-        folder = self.disk / "root/.ssh"
+        folder = self.home / ".ssh"
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "authorized_keys").write_text(public_key)
-        (folder / "sshd_config").write_text(_SSHD.format(address=self.address))
+        (folder / "sshd_config").write_text(_SSHD.format(address=self.address, home=_HOME))
         self.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/host_key && /usr/sbin/sshd -f ~/.ssh/sshd_config")
 
     def install(self, digest: str) -> None:
@@ -135,12 +142,12 @@ class Host:
 
         The packages are those of this process; the code of the checkout is not among them.
         """
-        venv = self.disk / "root/ftcl-study/.venv"
+        venv = self.home / "ftcl-study/.venv"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
         [packages] = venv.glob("lib/python*/site-packages")
         (packages / "lent.pth").write_text(f"{Path(sys.prefix, *packages.relative_to(venv).parts)}\n")
         script = Path(sys.prefix, "bin/ray").read_text().partition("\n")[2]
-        (venv / "bin/ray").write_text(f"#!/root/ftcl-study/.venv/bin/python\n{script}")
+        (venv / "bin/ray").write_text(f"#!{_HOME}/ftcl-study/.venv/bin/python\n{script}")
         (venv / "bin/ray").chmod(0o755)
         for mark in ("python", "study", "cluster"):  # as the Makefile leaves them
             (venv / mark).touch()
@@ -193,7 +200,8 @@ class Host:
 
     def _wait_until_booted(self) -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while not Path(f"/proc/{self._first}/root/run/booted").exists():
+        booted = Path("/proc", str(self._first), "root", "run", "booted")
+        while not booted.exists():
             assert time.monotonic() < deadline and self._process.poll() is None, f"{self.name} does not start"
             time.sleep(0.01)
 

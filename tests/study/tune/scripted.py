@@ -81,6 +81,7 @@ class ScriptedAgenda:
     deaths: list[tuple[int, int, FailureKind, str, str | None]] = field(default_factory=list)
     handed_out: dict[int, Job] = field(default_factory=dict)
     avoided: bool = False  # whether a trial is to keep away from where it died
+    taken_at_stop: int | None = None
 
     @property
     def done(self) -> bool:
@@ -115,7 +116,8 @@ class ScriptedAgenda:
             self.jobs.append(replace(job, attempt=attempt + 1, avoid=avoid))
 
     def stop(self, reason: str) -> None:
-        self.stopping = self.stopping or reason
+        if self.stopping is None:
+            self.stopping, self.taken_at_stop = reason, len(self.taken)
 
 
 def make_job(trial: int, **script: Any) -> Job:
