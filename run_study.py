@@ -116,6 +116,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(
             f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False
         )
+    console.print("writing the report ...", highlight=False)
+    from analysis.report import show_report
+
+    show_report(plan.out, console)
     if plan.store.local is not None:
         console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
     if outcome.trials["failed"]:

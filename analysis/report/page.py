@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from rich.console import Console
+from rich.text import Text
 
 from analysis.ablation import ablation_table
 from analysis.load import Study, load_study
@@ -78,6 +80,17 @@ def write_report(out: str | Path) -> str:
     study = load_study(out)
     study.store.write(REPORT, build_report(study).encode())
     return study.store.place(REPORT)
+
+
+def show_report(out: str | Path, console: Console) -> None:
+    """Write the report of OUT and say where it lies; if it cannot be written, a warning says why.
+
+    Raises what `load_study` raises.
+    """
+    try:
+        console.print(f"report: {write_report(out)}", markup=False, highlight=False, soft_wrap=True)
+    except OSError as error:
+        console.print(Text(f"⚠ the report could not be written ({error})", style="yellow"), soft_wrap=True)
 
 
 def build_report(study: Study) -> str:
