@@ -1,0 +1,62 @@
+"""A study's annotations and detections as `ftcl.evaluation` takes them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.load import Study
+from ftcl.evaluation import Detections, GroundTruth
+
+
+def class_names(study: Study) -> tuple[str, ...]:
+    """Return the action classes in the order of the activation's columns.
+
+    A study that does not tell them has those of its test annotations, by name: every dataset numbers its
+    classes so.
+    """
+    recorded = study.manifest["data"].get("classes")
+    if recorded is not None:
+        return tuple(recorded)
+    annotated = study.ground_truth().values()
+    return tuple(sorted({item["label"] for video in annotated for item in video["annotations"]}))
+
+
+def read_ground_truth(study: Study) -> GroundTruth:
+    """Read the annotations of the test videos."""
+    database, classes = study.ground_truth(), class_names(study)
+    rows = [
+        (index, classes.index(item["label"]), *item["segment"])
+        for index, video in enumerate(database.values())
+        for item in video["annotations"]
+    ]
+    video, label, start_s, end_s = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    return GroundTruth(
+        videos=tuple(database),
+        classes=classes,
+        duration_s=np.array([entry.get("duration", math.nan) for entry in database.values()]),
+        video=video.astype(np.intp),
+        label=label.astype(np.intp),
+        start_s=start_s,
+        end_s=end_s,
+    )
+
+
+def as_detections(predictions: pd.DataFrame, ground_truth: GroundTruth) -> Detections:
+    """Turn a trial's predictions into detections of the videos and classes of the ground truth, in order.
+
+    Those of classes that no test video has are left out: they count nowhere.
+    """
+    codes = {
+        name: pd.Categorical(predictions[name], categories=names).codes
+        for name, names in (("video", ground_truth.videos), ("label", ground_truth.classes))
+    }
+    known = (codes["video"] >= 0) & (codes["label"] >= 0)
+    numbers = (predictions[name].to_numpy()[known] for name in ("start_s", "end_s", "score"))
+    return Detections(
+        ground_truth.videos,
+        ground_truth.classes,
+        codes["video"][known].astype(np.intp),
+        codes["label"][known].astype(np.intp),
+        *numbers,
+    )
