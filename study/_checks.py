@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from study.distributions import Distribution
-    from study.spec import Space
+    from study.spec import Search, Space
 
 Problem = tuple[KeyPath, str]
 _Refusal = Callable[[Mapping[str, Any]], str | None]  # settings -> what the recipe says against them
@@ -99,13 +99,17 @@ def name_problems(space: "Space") -> Iterator[Problem]:
         return
     yield from _metric_problems(space, recipe)
     yield from _parameter_problems(space, recipe)
-    yield from _condition_problems(space.search.parameters)
+    yield from _condition_problems(space.searched)
     yield from _arm_problems(space)
     stages = [stage.name for stage in recipe.stages]
     for stage in space.resources:
         if stage not in stages:
             yield ("resources", stage), f"unknown stage{nearest(stage, stages)}"
-    search = space.search
+    if space.search is not None:
+        yield from _search_problems(space.search, recipe)
+
+
+def _search_problems(search: "Search", recipe: Recipe) -> Iterator[Problem]:
     if search.confirm.top > search.trials:
         yield (
             ("search", "confirm", "top"),
@@ -114,7 +118,7 @@ def name_problems(space: "Space") -> Iterator[Problem]:
     if search.early_stopping and not recipe.stages[-1].selects_epoch:
         yield (
             ("search", "early_stopping"),
-            f"{stages[-1]} of recipe {recipe.name} is not evaluated at every epoch; write null",
+            f"{recipe.stages[-1].name} of recipe {recipe.name} is not evaluated at every epoch; write null",
         )
     rungs = search.early_stopping.rungs if search.early_stopping else ()
     if list(rungs) != sorted(set(rungs)):
@@ -129,8 +133,12 @@ def _metric_problems(space: "Space", recipe: Recipe) -> Iterator[Problem]:
     ]
     if space.gate:
         named.append((("gate", "metric"), space.gate.metric))
-        if len(recipe.stages) == 1:
-            yield ("gate",), f"recipe {recipe.name} pretrains nothing that a gate could judge; drop the gate"
+        if len(recipe.stages) == 1 and space.search is not None:
+            yield (
+                ("gate",),
+                f"the gate of recipe {recipe.name} judges the arms, as nothing is trained before them, and "
+                "a search has none; drop the gate, or write search: null",
+            )
         elif not space.shares_pretraining:
             yield ("gate",), "a gate judges one pretrained model a seed, but the search varies it; drop one"
         if recipe.metrics.get(space.gate.metric) == "min":
@@ -141,7 +149,7 @@ def _metric_problems(space: "Space", recipe: Recipe) -> Iterator[Problem]:
 
 
 def _parameter_problems(space: "Space", recipe: Recipe) -> Iterator[Problem]:
-    searched = space.search.parameters
+    searched = space.searched
     places: list[tuple[KeyPath, Iterable[str]]] = [(("fixed",), space.fixed)]
     places.append((("search", "parameters"), searched))
     places += [(("ablation", "arms", arm), overlay) for arm, overlay in space.ablation.arms.items()]
@@ -235,12 +243,12 @@ def preset_problems(space: "Space", preset: str) -> Iterator[Problem]:
         return
     for arm, overlay in space.ablation.arms.items():
         yield from _refused_settings(("ablation", "arms", arm), space.fixed, overlay, refusal)
-    for name, distribution in space.search.parameters.items():
+    for name, distribution in space.searched.items():
         for value in distribution.extremes:
             if problem := refusal({**space.fixed, name: value}):
                 yield ("search", "parameters", name, distribution.kind), problem
     for name, default in space.defaults(preset).items():
-        if not space.search.parameters[name].contains(default):
+        if not space.searched[name].contains(default):
             yield (
                 ("search", "parameters", name),
                 f"leaves out {show(default)}, the published default for {preset} data, which trial 0 runs; "
@@ -266,10 +274,11 @@ def _refused_settings(
 
 
 def _rung_problems(space: "Space") -> Iterator[Problem]:
-    recipe, early_stopping = RECIPES[space.recipe], space.search.early_stopping
+    recipe = RECIPES[space.recipe]
+    early_stopping = None if space.search is None else space.search.early_stopping
     name = f"{recipe.stages[-1].name}.epochs"
-    if name in space.search.parameters:
-        extremes = space.search.parameters[name].extremes
+    if name in space.searched:
+        extremes = space.searched[name].extremes
         epochs = min((value for value in extremes if isinstance(value, int)), default=math.inf)
     else:
         epochs = to_flat(configure(recipe, space.preset, space.fixed))[name]

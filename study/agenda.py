@@ -19,7 +19,7 @@ from study.goal import Goal
 from study.job import Job, News
 from study.keys import Keys
 from study.ledger import Ledger
-from study.phases import Phase, Wanted
+from study.phases import Phase, Wanted, passes
 from study.rows import Cell, Row, Status
 from study.seeds import SeedPool
 from study.spec import Gate
@@ -349,12 +349,9 @@ class Agenda:
     def _note_end(self, row: Row) -> None:
         base = self._exports.base(row.cell.seed)
         if self._gate is not None and base is not None and row.trial == base.trial:
-            value = row.result.get("metrics", {}).get(f"validation/{self._gate.metric}", float("-inf"))
             for phase in self._phases:
                 if row.cell.seed in phase.pool:
-                    phase.pool.record(
-                        row.cell.seed, row.status == "complete" and value >= self._gate.at_least
-                    )
+                    phase.pool.record(row.cell.seed, passes(row, self._gate))
         if row.cell.stage == self._recipe.stages[self._last].name:
             for phase in self._phases:
                 if phase.name == row.cell.phase:

@@ -1,5 +1,6 @@
 """A study put together: its phases over its ledger, and what all of its trials share."""
 
+from collections.abc import Callable
 from typing import Final
 
 from rich.console import Console
@@ -9,11 +10,12 @@ from study.agenda import Agenda
 from study.estimate import count_trials
 from study.job import Setup
 from study.ledger import Ledger
-from study.phases import AblationPhase, ConfirmPhase, SearchPhase
+from study.phases import AblationPhase, ConfirmPhase, Phase, SearchPhase
 from study.plan import Plan
 from study.progress import Display, Tally, make_display
 from study.search import Proposals
 from study.seeds import SeedPool
+from study.spec import Settings
 
 CONTEXT: Final = "context"
 """Phase and stage of the trials that learn nothing."""
@@ -26,24 +28,9 @@ def assemble(
 ) -> tuple[Agenda, AblationPhase, Display]:
     """Put a study together over its ledger: the agenda, its last phase, and the display that watches it."""
     space, recipe, goal = plan.space, plan.recipe, plan.goal
-    search, gated = space.search, space.gate is not None
-    pools = {
-        "search": SeedPool(plan.seeds.search, search.seeds, gated=gated),
-        "confirm": SeedPool(plan.seeds.confirm, search.confirm.seeds, gated=gated),
-        "ablation": SeedPool(plan.seeds.ablation, space.ablation.seeds, gated=gated),
-    }
-    proposals = Proposals(
-        ledger.storage,
-        ledger.study_id,
-        search,
-        space.active,
-        direction=goal.direction,
-        seed=plan.options.seed,
-        defaults=space.defaults(plan.data.preset),
-    )
-    searching = SearchPhase(space, proposals, pools["search"], goal, batched=plan.options.deterministic)
-    confirming = ConfirmPhase(space, searching, pools["confirm"], goal)
-    ablating = AblationPhase(space, pools["ablation"], lambda: proposals.settings[confirming.winner()])
+    phases, choose = _search_phases(plan, ledger)
+    pool = SeedPool(plan.seeds.ablation, space.ablation.seeds, gated=space.gate is not None)
+    ablating = AblationPhase(space, pool, choose)
     counts = count_trials(plan)
     totals = {
         "pretrain": counts.pretrains,
@@ -59,7 +46,7 @@ def assemble(
     agenda = Agenda(
         recipe,
         ledger,
-        [searching, confirming, ablating],
+        [*phases, ablating],
         fixed=space.fixed,
         goal=goal,
         keys=plan.keys,
@@ -72,6 +59,28 @@ def assemble(
         listener=display,
     )
     return agenda, ablating, display
+
+
+def _search_phases(plan: Plan, ledger: Ledger) -> tuple[list[Phase], Callable[[], Settings]]:
+    """Return the phases before the ablation, and what tells the settings that they chose."""
+    space, goal, search = plan.space, plan.goal, plan.space.search
+    if search is None:
+        return [], dict
+    proposals = Proposals(
+        ledger.storage,
+        ledger.study_id,
+        search,
+        space.active,
+        direction=goal.direction,
+        seed=plan.options.seed,
+        defaults=space.defaults(plan.data.preset),
+    )
+    gated = space.gate is not None
+    pool = SeedPool(plan.seeds.search, search.seeds, gated=gated)
+    searching = SearchPhase(space, search, proposals, pool, goal, batched=plan.options.deterministic)
+    pool = SeedPool(plan.seeds.confirm, search.confirm.seeds, gated=gated)
+    confirming = ConfirmPhase(space, search.confirm.top, searching, pool, goal)
+    return [searching, confirming], lambda: proposals.settings[confirming.winner()]
 
 
 def make_setup(plan: Plan, gpus: list[float]) -> Setup:

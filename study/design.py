@@ -140,24 +140,33 @@ def estimate(space: Space, seeds: Seeds, pretrain_key: Callable[[Settings, int],
     search, arms = space.search, tuple(space.ablation.arms.values())
     shared = space.shares_pretraining
 
+    one_stage = len(space.stages) == 1
+
     def num_keys(pool: Sequence[int], overlays: Sequence[Settings]) -> int:
+        if one_stage:
+            return 0
         return len({pretrain_key(trial_parameters(space, {}, o), seed) for seed in pool for o in overlays})
 
     def num_pretrains(attempts: int) -> int:
+        of_arms = num_keys(seeds.ablation(attempts * space.ablation.seeds), arms)
+        if search is None:
+            return of_arms
         per_search = num_keys(seeds.search(attempts * search.seeds), [{}])
         per_confirm = num_keys(seeds.confirm(attempts * search.confirm.seeds), [{}])
         if not shared:
             per_search, per_confirm = per_search * search.trials, per_confirm * search.confirm.top
-        return per_search + per_confirm + num_keys(seeds.ablation(attempts * space.ablation.seeds), arms)
+        return per_search + per_confirm + of_arms
 
     pretrains = num_pretrains(1)
     ablation_trials = len(arms) * space.ablation.seeds
+    # Of a recipe of one stage the gate judges the arms themselves, so they run on every seed that it tries.
+    further = GATE_ATTEMPTS - 1 if one_stage else 1
     return Estimate(
-        proposals=search.trials,
-        search_trials=search.trials * search.seeds,
-        confirm_trials=search.confirm.top * search.confirm.seeds,
+        proposals=0 if search is None else search.trials,
+        search_trials=0 if search is None else search.trials * search.seeds,
+        confirm_trials=0 if search is None else search.confirm.top * search.confirm.seeds,
         ablation_trials=ablation_trials,
         pretrains=pretrains,
         gate_pretrains=num_pretrains(GATE_ATTEMPTS) - pretrains if space.gate else 0,
-        gate_trials=ablation_trials if space.gate else 0,
+        gate_trials=further * ablation_trials if space.gate else 0,
     )

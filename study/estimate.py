@@ -57,15 +57,19 @@ class Cost:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(justify="right")
         table.add_column()
-        table.add_row(str(counts.pretrains), "pretrainings, each shared by all trials that need it")
-        table.add_row(str(counts.search_trials), f"search trials, of {counts.proposals} proposals")
-        table.add_row(str(counts.confirm_trials), "confirmation trials")
+        if counts.pretrains:
+            table.add_row(str(counts.pretrains), "pretrainings, each shared by all trials that need it")
+        if counts.proposals:
+            table.add_row(str(counts.search_trials), f"search trials, of {counts.proposals} proposals")
+            table.add_row(str(counts.confirm_trials), "confirmation trials")
         table.add_row(str(counts.ablation_trials), "ablation trials")
         if counts.gate_pretrains:
             table.add_row(
                 f"+{counts.gate_pretrains}",
                 f"pretrainings and {counts.gate_trials} trials at most, for the gate",
             )
+        elif counts.gate_trials:
+            table.add_row(f"+{counts.gate_trials}", "trials at most, for the gate")
         table.add_row(
             show_duration(self.seconds),
             f"about, on {self.concurrency} cores that do nothing else, without early stopping",

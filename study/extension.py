@@ -22,14 +22,18 @@ class Extension:
 
 def fixed_part(definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a space's definition in which two launches of one study must agree."""
-    search = {name: value for name, value in definition["search"].items() if name not in _SEARCH}
-    search["confirm"] = {"seeds": definition["search"]["confirm"]["seeds"]}
-    return {**{name: value for name, value in definition.items() if name != "ablation"}, "search": search}
+    fixed = {name: value for name, value in definition.items() if name != "ablation"}
+    search = definition["search"]
+    if search is None:
+        return fixed
+    rest = {name: value for name, value in search.items() if name not in _SEARCH}
+    return {**fixed, "search": {**rest, "confirm": {"seeds": search["confirm"]["seeds"]}}}
 
 
 def known_counts(definition: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the proposals and the ablation seeds that a study was asked for."""
-    return definition["search"]["trials"], definition["ablation"]["seeds"]
+    """Return the proposals (0 without a search) and the ablation seeds that a study was asked for."""
+    search = definition["search"]
+    return 0 if search is None else search["trials"], definition["ablation"]["seeds"]
 
 
 def find_extension(before: Mapping[str, Any], space: Space, now: Mapping[str, Any]) -> Extension:
@@ -46,7 +50,7 @@ def find_extension(before: Mapping[str, Any], space: Space, now: Mapping[str, An
             f"{old_seeds} → {seeds} seeds of the ablation, for each of {len(space.ablation.arms)} arms"
         )
         needs_trials = True
-    if now["search"]["confirm"]["top"] != before["search"]["confirm"]["top"]:
+    if trials and now["search"]["confirm"]["top"] != before["search"]["confirm"]["top"]:
         lines.append(f"the best {now['search']['confirm']['top']} proposals are confirmed")
         needs_trials = True
     old_arms, arms = before["ablation"]["arms"], now["ablation"]["arms"]

@@ -311,7 +311,7 @@ def _write_records(
     }
     chosen = {
         "seeds": seeds,
-        "winner": ablation.settings,
+        "winner": None if plan.space.search is None else ablation.settings,
         "finished": finished,
         "trials": len(ledger.rows),
     }

@@ -25,10 +25,14 @@ class Outcome:
         """Return the launch in a line or two."""
         trials = self.trials
         waiting = f", {trials['waiting']} to go on" if trials["waiting"] else ""
+        shared = (
+            f"; {self.pretrains} pretrained models shared by {trials.total() - self.pretrains} trials"
+            if self.pretrains
+            else ""
+        )
         line = (
             f"{trials.total()} trials: {trials['complete']} complete, {trials['stopped']} stopped early, "
-            f"{trials['failed']} failed{waiting}; {self.pretrains} pretrained models shared by "
-            f"{trials.total() - self.pretrains} trials; {show_duration(self.seconds)}"
+            f"{trials['failed']} failed{waiting}{shared}; {show_duration(self.seconds)}"
         )
         if self.kept:
             line += f"\n{self.kept} of them were kept from earlier launches"

@@ -99,7 +99,7 @@ def make_probe(plan: Plan, setup: Setup) -> Probe:
     settings = dict(trial_parameters(space, space.defaults(plan.data.preset)))
     published = to_flat(configure(recipe, plan.data.preset, settings))
     wanted: list[tuple[str, Sequence[Setting]]] = [
-        (name, distribution.extremes) for name, distribution in space.search.parameters.items()
+        (name, distribution.extremes) for name, distribution in space.searched.items()
     ]
     wanted += [(name, (value,)) for arm in space.ablation.arms.values() for name, value in arm.items()]
     for name, values in wanted:

@@ -4,6 +4,8 @@
     confirm     the best proposals again on further seeds; the highest mean over all its seeds wins
     ablation    every arm, on the winner's settings, on the same fresh seeds; nothing is stopped early
 
+A space without a search has the ablation alone, on the recipe's defaults.
+
 A phase is told every epoch and end of its trials, and otherwise knows neither processes nor files.
 """
 
@@ -21,7 +23,7 @@ from study.rows import Row
 from study.rungs import Rung
 from study.search import Proposals, mean_curve
 from study.seeds import SeedPool
-from study.spec import Space
+from study.spec import Gate, Search, Space
 
 
 class StudyError(Exception):
@@ -75,14 +77,21 @@ class SearchPhase(Phase):
     name = "search"
 
     def __init__(
-        self, space: Space, proposals: Proposals, pool: SeedPool, goal: Goal, *, batched: bool
+        self,
+        space: Space,
+        search: Search,
+        proposals: Proposals,
+        pool: SeedPool,
+        goal: Goal,
+        *,
+        batched: bool,
     ) -> None:
         self.proposals = proposals
         self.pool = pool
         self._space = space
-        self._spec = space.search
+        self._spec = search
         self._goal = goal
-        self._batch = space.search.batch if batched else None
+        self._batch = search.batch if batched else None
         self._wanted = 0
         sign = 1.0 if goal.direction == "max" else -1.0
         self._rungs: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
@@ -179,9 +188,10 @@ class ConfirmPhase(Phase):
 
     name = "confirm"
 
-    def __init__(self, space: Space, search: SearchPhase, pool: SeedPool, goal: Goal) -> None:
+    def __init__(self, space: Space, top: int, search: SearchPhase, pool: SeedPool, goal: Goal) -> None:
         self.pool = pool
         self._space = space
+        self._top = top
         self._search = search
         self._goal = goal
         self._candidates: list[int] | None = None
@@ -191,7 +201,7 @@ class ConfirmPhase(Phase):
         seeds = self.pool.chosen()
         if seeds is None or self._candidates is not None:
             return []
-        self._candidates = self._search.ranking()[: self._space.search.confirm.top]
+        self._candidates = self._search.ranking()[: self._top]
         if not self._candidates:
             raise StudyError(
                 "no proposal of the search ran to its end on every search seed; trials.parquet says why they "
@@ -222,7 +232,8 @@ class AblationPhase(Phase):
     """Every arm on every seed, all arms of a seed starting from the same pretrained model.
 
     With a gate, the first seeds run whether they pass or not, beside those that pass, so that both results
-    exist.
+    exist. A recipe of one stage trains nothing before the arms that a gate could judge: there a seed passes
+    if the models of all its arms do, so that no arm is favoured by the choice of seeds.
     """
 
     name = "ablation"
@@ -238,11 +249,14 @@ class AblationPhase(Phase):
         self._space = space
         self._choose = settings
         self._wanted: set[int] = set()
+        self._gate = space.gate if len(space.stages) == 1 else None
+        self._passed: dict[int, dict[str, bool]] = defaultdict(dict)
 
     def wanted(self) -> list[Wanted]:
         if self.settings is None:
             self.settings = self._choose()
-        seeds = [seed for seed in self.pool.used() if seed not in self._wanted]
+        candidates = dict.fromkeys((*self.pool.used(), *(self.pool.undecided() if self._gate else ())))
+        seeds = [seed for seed in candidates if seed not in self._wanted]
         self._wanted.update(seeds)
         arms = self._space.ablation.arms
         return [
@@ -252,3 +266,17 @@ class AblationPhase(Phase):
 
     def exhausted(self) -> bool:
         return self.pool.chosen() is not None and self._wanted.issuperset(self.pool.used())
+
+    def ended(self, row: Row) -> None:
+        if self._gate is None or row.cell.arm is None:
+            return
+        of_seed = self._passed[row.cell.seed]
+        of_seed[row.cell.arm] = passes(row, self._gate)
+        if all(arm in of_seed for arm in self._space.ablation.arms):
+            self.pool.record(row.cell.seed, all(of_seed[arm] for arm in self._space.ablation.arms))
+
+
+def passes(row: Row, gate: Gate) -> bool:
+    """Say whether the model of a trial that has ended reaches what the gate asks for on validation."""
+    value = row.result.get("metrics", {}).get(f"validation/{gate.metric}", -math.inf)
+    return row.status == "complete" and bool(value >= gate.at_least)

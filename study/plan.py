@@ -169,7 +169,8 @@ def _with_counts(space: Space, options: Options, existing: Mapping[str, Any] | N
                     f"{out} was asked for {name} {had} already, and {wanted} would leave results out; ask "
                     f"for at least {had}, or choose another --out"
                 )
-        trials = max(trials or space.search.trials, had_trials)
+        if space.search is not None and had_trials:
+            trials = max(trials or space.search.trials, had_trials)
         seeds = max(seeds or space.ablation.seeds, had_seeds)
     return space.with_overrides(trials=trials, seeds=seeds)
 
@@ -177,12 +178,12 @@ def _with_counts(space: Space, options: Options, existing: Mapping[str, Any] | N
 def _ignored(options: Options, space: Space) -> list[str]:
     """Say which numbers of the space file are less than the study has; without a flag they are no request."""
     asked = load_space(options.space)
+    counts = [("seeds", options.seeds or asked.ablation.seeds, space.ablation.seeds)]
+    if asked.search is not None and space.search is not None:
+        counts.insert(0, ("proposals", options.trials or asked.search.trials, space.search.trials))
     return [
         f"the space file's {wanted} {name} are fewer than the {has} that the study has, and are ignored"
-        for name, wanted, has in (
-            ("proposals", options.trials or asked.search.trials, space.search.trials),
-            ("seeds", options.seeds or asked.ablation.seeds, space.ablation.seeds),
-        )
+        for name, wanted, has in counts
         if wanted < has
     ]
 
@@ -205,7 +206,7 @@ def _require_possible_settings(space: Space, recipe: Recipe, data: VideoDataset)
     defaults = space.defaults(data.preset)
     wanted: dict[str, dict[str, Setting]] = {"the defaults": {}}
     wanted |= {f"arm {name}": dict(overlay) for name, overlay in space.ablation.arms.items()}
-    for name, distribution in space.search.parameters.items():
+    for name, distribution in space.searched.items():
         wanted |= {f"{name} = {value}": {name: value} for value in distribution.extremes}
     for place, settings in wanted.items():
         try:
@@ -220,8 +221,9 @@ def _require_seeds(options: Options, space: Space) -> None:
     try:
         seeds = Seeds(options.seed)
         seeds.ablation(factor * space.ablation.seeds)
-        seeds.search(factor * space.search.seeds)
-        seeds.confirm(factor * space.search.confirm.seeds)
+        if space.search is not None:
+            seeds.search(factor * space.search.seeds)
+            seeds.confirm(factor * space.search.confirm.seeds)
     except ValueError as error:
         raise LaunchError(f"{error}; change --seed, --seeds or the space file") from error
 

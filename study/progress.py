@@ -192,6 +192,8 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
         for group, counts in self._tally.counts().items():
             ended = counts["complete"] + counts["stopped"] + counts["failed"]
             total = max(self._tally.totals[group], counts.total())
+            if not total:
+                continue  # a study without a search, or without stages before the last
             mark = "✓" if ended >= total and not counts["running"] else "▸" if counts["running"] else " "
             table.add_row(
                 f"{mark} {group}",
@@ -209,7 +211,8 @@ class LiveDisplay(AbstractContextManager["LiveDisplay"]):
         best = self._tally.best()
         if best is not None:
             parts.append(f"best {self._tally.objective} {best[0]:.1f} (proposal {best[1].cell.proposal})")
-        parts.append(f"pretrained models shared {self._tally.shared()} times")
+        if self._tally.totals["pretrain"]:
+            parts.append(f"pretrained models shared {self._tally.shared()} times")
         return " · ".join(parts)
 
 

@@ -183,7 +183,8 @@ class Space(SpecModel):
     data: str
     fixed: Settings = Field(default_factory=dict)
     objective: Objective
-    search: Search
+    search: Search | None
+    """None: the ablation runs on the recipe's defaults."""
     ablation: Ablation
     gate: Gate | None = None
     resources: Mapping[str, Resources] = Field(default_factory=dict)
@@ -203,6 +204,11 @@ class Space(SpecModel):
         return tuple(stage.name for stage in RECIPES[self.recipe].stages)
 
     @property
+    def searched(self) -> Mapping[str, Distribution]:
+        """The searched parameters; none without a search."""
+        return {} if self.search is None else self.search.parameters
+
+    @property
     def direction(self) -> Direction:
         """Whether the objective is better when higher (max) or lower (min)."""
         return RECIPES[self.recipe].metrics[self.objective.metric]
@@ -214,6 +220,10 @@ class Space(SpecModel):
                 raise SpecError(f"{name} must be at least 1, not {count}")
         search, ablation = self.search, self.ablation
         if trials is not None:
+            if search is None:
+                raise SpecError(
+                    f"search space {self.name} has no search, so it makes no proposals; drop --trials"
+                )
             confirm = search.confirm.model_copy(update={"top": min(search.confirm.top, trials)})
             search = search.model_copy(update={"trials": trials, "confirm": confirm})
         if seeds is not None:
@@ -228,7 +238,7 @@ class Space(SpecModel):
     @property
     def shares_pretraining(self) -> bool:
         """Whether proposals differ in the last stage only, so that all trials of a seed share the others."""
-        return all(self.searched_stage_of(name) == self.stages[-1] for name in self.search.parameters)
+        return all(self.searched_stage_of(name) == self.stages[-1] for name in self.searched)
 
     def resources_of(self, stage: str) -> Resources:
         """The resources of one run of `stage`; one CPU where the file says nothing."""
@@ -245,8 +255,8 @@ class Space(SpecModel):
     def active(self, values: Settings) -> tuple[str, ...]:
         """The searched parameters whose conditions hold under `values`, those they depend on first."""
         names: list[str] = []
-        for name in by_dependence(self.search.parameters):
-            when = self.search.parameters[name].when
+        for name in by_dependence(self.searched):
+            when = self.searched[name].when
             if all(p in names and p in values and among(values[p], when[p]) for p in when):
                 names.append(name)
         return tuple(names)

@@ -15,13 +15,14 @@ PUBLISHED = {
 
 
 def test_every_shipped_space_is_valid() -> None:
-    assert "fsd_lcs" in SHIPPED
+    assert SHIPPED == ["fsd_lcs", "pretrain", "temperature"]
     assert [space.problem for space in list_spaces() if space.problem] == []
 
 
 @pytest.mark.parametrize("preset", ["watch", "thumos14", "activitynet", "acm", "synthetic"])
-def test_fsd_lcs_runs_on_every_kind_of_data(preset: str) -> None:
-    load_space("fsd_lcs").check_defaults(preset)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_space_runs_on_every_kind_of_data(name: str, preset: str) -> None:
+    load_space(name).check_defaults(preset)
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
@@ -69,3 +70,51 @@ def test_fsd_lcs_compares_with_continued_training() -> None:
     ]
     assert ablation.controls is not None
     assert ablation.controls.against == ("FSD+LCS",)
+
+
+def test_temperature_varies_one_temperature_of_one_loss_at_a_time() -> None:
+    space = load_space("temperature")
+    defaults = configure(RECIPES["ftcl"], "watch", {})["finetune"]
+    grid: dict[str, list[float]] = {"FSD": [], "LCS": []}
+    for arm, overlay in space.ablation.arms.items():
+        finetune = configure(RECIPES["ftcl"], "watch", overlay)["finetune"]
+        on = [
+            name
+            for name, weight in (("FSD", finetune.lambda_fsd), ("LCS", finetune.lambda_lcs))
+            if weight > 0
+        ]
+        if arm == space.ablation.baseline:
+            assert on == []
+            continue
+        (loss,) = on
+        own, other = (f"{name}_gamma" for name in (loss.lower(), "lcs" if loss == "FSD" else "fsd"))
+        assert getattr(finetune, other) == getattr(defaults, other)
+        assert arm == f"{loss} γ={getattr(finetune, own):g}"
+        grid[loss].append(getattr(finetune, own))
+    assert grid["FSD"] == grid["LCS"] == [0.0, 0.01, 0.1, 1.0, 10.0]
+
+
+def test_temperature_asks_of_each_loss_whether_smoothing_changes_anything() -> None:
+    space = load_space("temperature")
+    compared = {family.against: family.arms for family in space.ablation.families}
+    assert sorted(compared) == ["FSD γ=0", "LCS γ=0"]
+    arms = {arm for against, others in compared.items() for arm in (against, *others)}
+    assert arms == space.ablation.arms.keys() - {"cont"}
+
+
+def test_pretrain_switches_terms_off_and_gates_its_arms() -> None:
+    space = load_space("pretrain")
+    off = {
+        arm: {name.removeprefix("acmnet.lambda_") for name in overlay}
+        for arm, overlay in space.ablation.arms.items()
+    }
+    assert off == {
+        "default": set(),
+        "no guide": {"guide"},
+        "no feature": {"feature"},
+        "no sparse": {"sparse"},
+        "classification only": {"guide", "feature", "sparse"},
+    }
+    assert {value for overlay in space.ablation.arms.values() for value in overlay.values()} == {0.0}
+    assert (space.recipe, space.stages, space.search) == ("acmnet", ("pretrain",), None)
+    assert space.gate is not None

@@ -200,6 +200,57 @@ def test_recipe_of_one_stage_needs_no_pretraining(make_small_plan: MakePlan) -> 
     assert len([row for row in rows if row.cell.phase == "ablation"]) == 4
 
 
+WITHOUT_SEARCH: dict[str, Any] = {
+    "recipe": "acmnet",
+    "fixed": {},
+    "search": None,
+    "ablation": {
+        "seeds": 2,
+        "baseline": "default",
+        "arms": {"default": {}, "no guide": {"acmnet.lambda_guide": 0.0}},
+    },
+}
+
+
+def test_study_without_a_search_runs_its_arms_on_the_defaults(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan(space={"search": None})
+    rows = finished(plan).values()
+    assert {row.cell.phase for row in rows} == {"ablation"}
+    arms = plan.space.ablation.arms
+    of_arms = [row for row in rows if row.cell.arm is not None]
+    assert len(of_arms) == 2 * len(arms)
+    assert all(dict(row.parameters) == {**plan.space.fixed, **arms[row.cell.arm]} for row in of_arms)
+
+
+def test_gate_of_a_recipe_of_one_stage_judges_all_arms_of_a_seed(make_small_plan: MakePlan) -> None:
+    # A pretended score is the best of 8 uniform ones in 0..100: both arms pass in 1 seed of 3.
+    gate = {"metric": "mAP@0.1:0.7", "at_least": 90.0}
+    plan = make_small_plan(space={**WITHOUT_SEARCH, "gate": gate}, seeds=4)
+    agenda, ledger = open_agenda(plan)
+    assert PretendedWorkers(plan, 0, 3).run(agenda) and agenda.done
+    score: dict[int, list[float]] = {}
+    for row in ledger.rows.values():
+        score.setdefault(row.cell.seed, []).append(row.result["metrics"]["validation/mAP@0.1:0.7"])
+    assert all(len(of_seed) == 2 for of_seed in score.values())
+    passing = [seed for seed in sorted(score) if min(score[seed]) >= 90.0]
+    pool = agenda.pools["ablation"]
+    assert pool.ungated == (0, 1, 2, 3)
+    assert pool.chosen() == tuple(passing[:4]) != pool.ungated
+
+
+@pytest.mark.parametrize("crash", [3, 9, 14])
+def test_gate_on_the_arms_is_the_same_after_a_crash(
+    make_small_plan: MakePlan, tmp_path: Path, crash: int
+) -> None:
+    gate = {"metric": "mAP@0.1:0.7", "at_least": 90.0}
+    plan = make_small_plan(space={**WITHOUT_SEARCH, "gate": gate})
+    whole = essence(finished(plan))
+    cut = make_small_plan(space={**WITHOUT_SEARCH, "gate": gate}, out=str(tmp_path / "cut"))
+    agenda, _ = open_agenda(cut)
+    PretendedWorkers(cut, crash, 2).run(agenda, max_news=crash)
+    assert essence(finished(cut)) == whole
+
+
 @situation(
     "input",
     "a pretraining fails for good",

@@ -234,6 +234,18 @@ def test_a_searched_pretrain_parameter_gives_every_proposal_its_own(space: Space
     assert estimate(wider, Seeds(0), pretrain_key).pretrains == 24 * 2 + 3 * 3 + 8
 
 
+def test_a_study_without_a_search_has_the_ablation_alone(space: Space) -> None:
+    expected = estimate(space.model_copy(update={"search": None}), Seeds(0), pretrain_key)
+    assert (expected.proposals, expected.search_trials, expected.confirm_trials) == (0, 0, 0)
+    assert (expected.pretrains, expected.finetunes) == (8, 64)
+
+
+def test_a_gate_on_the_arms_themselves_may_run_all_of_them_three_times() -> None:
+    expected = estimate(load_space("pretrain"), Seeds(0), lambda settings, seed: None)
+    assert (expected.pretrains, expected.gate_pretrains) == (0, 0)
+    assert (expected.ablation_trials, expected.gate_trials) == (40, 80)
+
+
 def test_a_gate_may_need_three_times_the_seeds(space: Space) -> None:
     gated = space.model_copy(update={"gate": Gate(metric="mAP@0.1:0.7", at_least=30.0)})
     expected = estimate(gated, Seeds(0), pretrain_key)

@@ -290,6 +290,10 @@ class TestExtending:
         again = make_small_plan()
         assert (again.space.search.trials, again.space.ablation.seeds) == (9, 4)
 
+    def test_a_search_may_neither_come_nor_go(self, make_small_plan: MakePlan) -> None:
+        with pytest.raises(LaunchError, match="holds another study"):
+            make_small_plan(space={"search": None})
+
     def test_arms_may_come_change_and_go(self, make_small_plan: MakePlan) -> None:
         arms = {"cont": {"finetune.lambda_fsd": 0.1}, "FSD+LCS": {}, "new": {"finetune.lambda_lcs": 0.0}}
         plan = make_small_plan(space={"ablation": {**SPACE["ablation"], "arms": arms}})
@@ -355,3 +359,31 @@ def test_damaged_manifest_is_named(make_small_plan: MakePlan, tmp_path: Path) ->
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(RecordsError, match="not valid JSON"):
         make_small_plan()
+
+
+class TestWithoutSearch:
+    """A study that consists of its ablation."""
+
+    @pytest.fixture(autouse=True)
+    def begun(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(space={"search": None})
+        write_json(plan.store, MANIFEST, {**plan.manifest, "finished": True})
+
+    def test_same_again_is_finished(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(space={"search": None})
+        assert plan.finished and plan.extension.lines == ()
+
+    def test_more_seeds_extend_it(self, make_small_plan: MakePlan) -> None:
+        plan = make_small_plan(space={"search": None}, seeds=5)
+        assert not plan.finished
+        assert plan.extension.lines == ("2 → 5 seeds of the ablation, for each of 3 arms",)
+
+    @pytest.mark.situation(
+        "input",
+        "--trials is given to a study without a search",
+        "nothing starts: there are no proposals that could be more",
+    )
+    def test_trials_are_refused(self, make_small_plan: MakePlan, tmp_path: Path) -> None:
+        for out in ("out", "other"):
+            with pytest.raises(SpecError, match="has no search, so it makes no proposals; drop --trials"):
+                make_small_plan(space={"search": None}, trials=3, out=str(tmp_path / out))

@@ -43,6 +43,15 @@ def test_tally_counts_by_phase_and_knows_the_best() -> None:
     assert counted.seconds_left() == (1 * 4 + 5 * 6) / 2
 
 
+def test_live_table_leaves_out_what_a_study_has_none_of() -> None:
+    screen = Console(file=io.StringIO(), width=100)
+    totals = {"pretrain": 0, "search": 0, "confirm": 0, "ablation": 2}
+    screen.print(LiveDisplay(screen, Tally(totals, OBJECTIVE, "max", 1, "pretrain")).render())
+    text = screen.file.getvalue()
+    assert "ablation" in text
+    assert all(word not in text for word in ("search", "confirm", "pretrain", "shared"))
+
+
 def test_tally_is_what_its_last_rows_say_whatever_came_before() -> None:
     """What is kept from note to note equals a count from the beginning."""
     chance = random.Random(0)

@@ -173,6 +173,41 @@ def test_a_mistake_is_reported_with_file_line_and_keys(
     assert wrong in message
 
 
+def without_search(text: str) -> str:
+    head, rest = text.split("search:\n")
+    return f"{head}search: null\nablation:\n{rest.split('ablation:' + chr(10))[1]}"
+
+
+def test_a_space_needs_no_search_but_says_so(write: Write) -> None:
+    space = load_space(str(write(text=without_search(GOOD))))
+    assert space.search is None
+    assert (space.searched, space.defaults("watch"), space.active({})) == ({}, {}, ())
+    assert space.shares_pretraining
+    assert space.with_overrides(seeds=3).ablation.seeds == 3
+    with pytest.raises(SpecError, match="mine has no search, so it makes no proposals"):
+        space.with_overrides(trials=3)
+
+
+def test_a_gate_on_the_arms_themselves_allows_no_search(write: Write) -> None:
+    one_stage = """\
+title: One stage
+recipe: acmnet
+data: watch
+objective: {metric: "mAP@0.1:0.7", split: validation}
+search: null
+ablation: {seeds: 2, baseline: default, arms: {default: {}, no guide: {acmnet.lambda_guide: 0.0}}}
+gate: {metric: "mAP@0.1:0.7", at_least: 30.0}
+"""
+    assert load_space(str(write(text=one_stage))).gate is not None
+    searched = one_stage.replace(
+        "search: null",
+        "search: {trials: 2, seeds: 1, confirm: {top: 1, seeds: 1}, "
+        "parameters: {acmnet.dropout: {float: [0.5, 0.9]}}}",
+    )
+    with pytest.raises(SpecError, match=r"gate: the gate of recipe acmnet judges the arms.*search: null"):
+        load_space(str(write(text=searched)))
+
+
 def test_the_good_space_loads(write: Write) -> None:
     space = load_space(str(write()))
     assert space.name == "mine"
