@@ -1,15 +1,17 @@
 """The command: `python run_study.py --space fsd_lcs`. Parses, calls `study` and `analysis`, prints."""
 
 import argparse
+import difflib
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
+_COMMANDS: Final = ("run", "reproduce", "doctor")
 DONE, WORK_FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 _DESCRIPTION = """\
@@ -76,7 +78,29 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _with_subcommand(arguments: list[str]) -> list[str]:
-    return arguments if arguments[:1] in (["run"], ["reproduce"], ["doctor"]) else ["run", *arguments]
+    """Put `run` before the arguments that name no command, so that it can be left out."""
+    first = arguments[0] if arguments else "-"
+    if first in _COMMANDS:
+        return arguments
+    if not first.startswith("-"):
+        _parser().error(_advice(first))
+    return ["run", *arguments]
+
+
+def _advice(word: str) -> str:
+    """Say what was probably meant by a first word that is no command."""
+    from study.spec import list_spaces
+
+    spaces = [space.name for space in list_spaces()]
+    meant = difflib.get_close_matches(word, (*_COMMANDS, *spaces), n=1, cutoff=0.6)
+    space = word if word.endswith(".yaml") else next((name for name in meant if name in spaces), None)
+    if space is not None:
+        return f"unknown command {word}; did you mean --space {space}?"
+    return f"unknown command {word}; " + (
+        f"did you mean {meant[0]}?"
+        if meant
+        else f"there are {', '.join(_COMMANDS)}, and a study is named by --space"
+    )
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:

@@ -232,6 +232,11 @@ def test_more_gpus_than_the_cluster_has_are_refused(
         (["--space", "fsd_lcs", "--resume", "require"], "no study to continue"),
         (["--space"], "expected one argument"),
         ([], "--space --list"),
+        (["docter", "--space", "fsd_lcs"], "unknown command docter; did you mean doctor?"),
+        (["fsd_lcs"], "did you mean --space fsd_lcs?"),
+        (["mine.yaml"], "did you mean --space mine.yaml?"),
+        (["again"], "there are run, reproduce, doctor"),
+        (["--space", "temperature", "--trials", "9"], "temperature has no search"),
     ],
 )
 def test_wrong_usage_is_one_clear_error(arguments: list[str], words: str, tmp_path: Path) -> None:
