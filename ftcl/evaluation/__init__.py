@@ -10,7 +10,7 @@ from ftcl.evaluation.activitynet import (
 from ftcl.evaluation.context import oracle_label_windows, random_windows
 from ftcl.evaluation.detection import detection_map, match_detections
 from ftcl.evaluation.localization import LocalizationConfig, localize
-from ftcl.evaluation.metrics import TIOU_THRESHOLDS, metrics
+from ftcl.evaluation.metrics import TIOU_THRESHOLDS, metric_thresholds, metrics
 from ftcl.evaluation.nms import non_maximum_suppression
 from ftcl.evaluation.reference import detection_map_reference
 from ftcl.evaluation.types import Detections, DetectionScores, GroundTruth, VideoDetections
@@ -27,6 +27,7 @@ __all__ = [
     "encode_ground_truth",
     "localize",
     "match_detections",
+    "metric_thresholds",
     "metrics",
     "non_maximum_suppression",
     "oracle_label_windows",

@@ -32,5 +32,19 @@ def metrics(scores: DetectionScores) -> dict[str, float]:
     return named
 
 
+def metric_thresholds(metric: str) -> Floats:
+    """The tIoU thresholds that "mAP@0.5" or "mAP@0.1:0.7" is computed from; ValueError for other names."""
+    twentieths = np.arange(0.5, 1.0, 0.05)
+    single = (*twentieths, *TIOU_THRESHOLDS)  # the tenths in the floats of TIOU_THRESHOLDS
+    by_name = {f"mAP@{_name(threshold)}": np.array([threshold]) for threshold in single}
+    for first, last, step in _AVERAGES:
+        scored = TIOU_THRESHOLDS if step == 0.1 else twentieths
+        inside = (scored > first - step / 2) & (scored < last + step / 2)
+        by_name[f"mAP@{first:g}:{last:g}"] = scored[inside]
+    if metric not in by_name:
+        raise ValueError(f"{metric} is no mean average precision; known are {', '.join(by_name)}")
+    return by_name[metric]
+
+
 def _name(threshold: float) -> str:
     return f"{threshold:.6g}"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ftcl.evaluation import TIOU_THRESHOLDS, DetectionScores, metrics
+from ftcl.evaluation import TIOU_THRESHOLDS, DetectionScores, metric_thresholds, metrics
 
 
 def scores(thresholds, values):
@@ -38,3 +38,14 @@ def test_activitynet_average():
 def test_thresholds_are_the_floats_of_arange():
     assert (np.arange(0.1, 1.0, 0.1) == TIOU_THRESHOLDS).all()
     assert TIOU_THRESHOLDS[2] != 0.3
+
+
+@pytest.mark.parametrize("thresholds", [TIOU_THRESHOLDS, np.arange(0.5, 1.0, 0.05)])
+def test_the_thresholds_of_a_metric_are_those_that_it_averages(thresholds):
+    values = np.linspace(0.9, 0.2, len(thresholds))
+    for name, percent in metrics(scores(thresholds, values)).items():
+        scored = [float(values[np.isclose(thresholds, t)][0]) for t in metric_thresholds(name)]
+        assert percent == pytest.approx(50 * np.mean(scored)), name
+    assert set(metric_thresholds("mAP@0.1:0.7")) == set(TIOU_THRESHOLDS[:7])
+    with pytest.raises(ValueError, match="accuracy is no mean average precision"):
+        metric_thresholds("accuracy")
