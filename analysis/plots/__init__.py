@@ -1,1 +1,19 @@
-"""A study's pictures: drawn once with matplotlib for report, notebooks, TensorBoard and paper."""
+"""A study's pictures: drawn once with matplotlib for report, notebooks, TensorBoard and paper.
+
+A function of a Study returns a Chart, or raises NothingToShow with the reason:
+
+    ablation       ablation_chart        paired differences seed by seed, with intervals
+    sensitivity    sensitivity_chart     arms that differ in one number, or ranges of the search
+    pretraining    pretraining_chart     spread of the seeds, and the gate
+    importance     importance_chart      fANOVA, MDI and PED-ANOVA with resamples and chance
+    slices         slices_chart          proposals along one parameter
+    contours       contours_chart        proposals over two parameters
+    parallel       parallel_chart        proposals across all parameters
+    curves         curves_chart          the search's learning curves, stopped runs to where they stopped
+                   arm_curves_chart      the arms' curves, paired with the baseline
+    rungs          rungs_chart           who was stopped at which rung, against which threshold
+    regret         regret_chart          gap to the best found, by trials and by slot-seconds
+    timeline       timeline_charts       what two arms make of the same videos
+
+style holds what they share: Chart, colours, SVG and PNG.
+"""

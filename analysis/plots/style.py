@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -126,3 +127,15 @@ def legend_below(drawing: Figure, axes: Axes, columns: int = 3) -> None:
 def colour_of(names: Sequence[str], name: str) -> str:
     """Return the colour that a name has among others, the same in every picture."""
     return SERIES[list(names).index(name) % len(SERIES)]
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Return a difference as text with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def sampled(count: int, most: int) -> np.ndarray:
+    """Return in order the places of all of `count` things, or of `most` chosen at random, always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, size=most, replace=False))

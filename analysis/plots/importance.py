@@ -1,0 +1,65 @@
+"""How much each searched parameter matters, with what resampling and chance make of it."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from analysis.load import Study
+from analysis.plots import style
+from analysis.search.importance import EVALUATORS, MAX_SAMPLE, NUM_RESAMPLES, importances
+from analysis.search.proposals import SearchRecords, search_of
+
+
+def importance_chart(study: Study) -> style.Chart:
+    """Draw the importances of every evaluator; raises NothingToShow if the search is too small."""
+    search = search_of(study)
+    final = importances(search)
+    order = final[final["evaluator"] == EVALUATORS[0]].sort_values("importance")["parameter"].tolist()
+    figures = [
+        _panel(search, final[final["evaluator"] == evaluator], order, evaluator) for evaluator in EVALUATORS
+    ]
+    n, proposals = int(final["n"].iloc[0]), len(search.proposals)
+    notes = ""
+    rule = search.early_stopping
+    if rule is not None and n < proposals:
+        rung = min(rule.rungs)
+        early = importances(search, search.values_at(rung), evaluators=EVALUATORS[:1])
+        figures.append(_panel(search, early, order, f"{EVALUATORS[0]}, after epoch {rung}"))
+        notes = (
+            f" The {proposals - n} proposals without a final value are missing from these, and not at random: "
+            f"weak ones were stopped. The last panel has no such gap but a preliminary value: the one after "
+            f"epoch {rung}, which {early['n'].iloc[0]} proposals have."
+        )
+    sample = f", {MAX_SAMPLE} at a time" if n > MAX_SAMPLE else ""
+    left_out = [parameter.label for parameter in search.parameters if parameter.conditional]
+    if left_out:
+        notes += f" Left out, as only some proposals have them: {', '.join(left_out)}."
+    caption = (
+        f"Share of each parameter in what decides {search.objective.label}; shares sum to 100 % whether they "
+        f"matter or not. From {n} of {proposals} proposals, each its mean over {len(search.seeds)} search "
+        f"seeds. Bars hold 90 % of {NUM_RESAMPLES} resamples of the proposals{sample}; left of the dashed "
+        f"line lies what chance gives (95 % of the shares with shuffled values).{notes}"
+    )
+    return style.Chart("importance", "Importance of the parameters", caption, tuple(figures))
+
+
+def _panel(search: SearchRecords, table: pd.DataFrame, order: list[str], title: str) -> Figure:
+    labels = {parameter.name: parameter.label for parameter in search.parameters}
+    table = table.set_index("parameter").loc[order]
+    drawing, axes = style.figure(height=0.75 + 0.24 * len(order))
+    with style.styled():
+        chance = float(table["chance"].iloc[0])
+        axes.axvspan(0, chance, color=style.GRID, alpha=0.35, linewidth=0)
+        axes.axvline(chance, color=style.MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        for place, row in enumerate(table.itertuples()):
+            colour = style.SERIES[0] if row.importance > chance else style.MUTED
+            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.4, alpha=0.45)
+            axes.plot(row.importance, place, "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(order)), [labels[name] for name in order])
+        axes.set_ylim(-0.6, len(order) - 0.4)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(f"{title} (n = {table['n'].iloc[0]})")
+    return drawing

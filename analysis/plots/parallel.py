@@ -1,0 +1,111 @@
+"""All parameters of a proposal at once: parallel coordinates, one axis below the other."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+
+from analysis.load import Study
+from analysis.plots import style
+from analysis.plots.ranges import tick_values
+from analysis.search.proposals import Parameter, SearchRecords, search_of
+
+_MOST_BEST = 60
+_MOST_OTHERS = 240
+
+
+def parallel_chart(study: Study) -> style.Chart:
+    """Draw the proposals across all parameters; raises NothingToShow if none is complete."""
+    search = search_of(study)
+    complete = search.complete().sort_values("value", ascending=search.objective.direction == "max")
+    rest = search.proposals[search.proposals["state"] != "complete"]
+    best = complete.iloc[-_MOST_BEST:]
+    others = complete.iloc[:-_MOST_BEST]
+    shown = others.iloc[style.sampled(len(others), _MOST_OTHERS)]
+    unvalued = rest.iloc[style.sampled(len(rest), _MOST_OTHERS)]
+    drawing, axes = style.figure(height=0.9 + 0.52 * len(search.parameters))
+    with style.styled():
+        _axes_of(axes, search.parameters)
+        _lines(axes, search, unvalued, colors=style.GRID, linewidths=0.8)
+        _lines(axes, search, shown, colors=style.MUTED, linewidths=0.6, alpha=0.4)
+        drawn = _lines(
+            axes,
+            search,
+            best,
+            array=best["value"].to_numpy(),
+            cmap=style.MAP,
+            linewidths=1.6,
+            alpha=0.9,
+            norm=Normalize(best["value"].min(), best["value"].max()),
+        )
+        winner = best[best["proposal"] == search.winner]
+        _lines(axes, search, winner, colors=style.SERIES[1], linewidths=2.6)
+        bar = drawing.colorbar(drawn, ax=axes, orientation="horizontal", pad=0.03, aspect=40, shrink=0.9)
+        bar.outline.set_visible(False)
+        bar.set_label(search.objective.label)
+    texts = [
+        f"{len(best)} {'complete' if len(best) == len(complete) else 'best of the complete'} proposals in colour"
+    ]
+    if len(others):
+        texts.append(f"{len(shown)} of the {len(others)} other complete ones in dark grey")
+    if len(rest):
+        texts.append(
+            f"{len(unvalued)} of the {len(rest)} without a value (stopped, failed or running) in light grey"
+        )
+    winner_text = " Thick line: the winner." if len(winner) else ""
+    caption = (
+        f"One line is one proposal, one axis one parameter over its searched range. {'; '.join(texts)}; chosen "
+        f"at random where not all are drawn.{winner_text} Colour: mean over {len(search.seeds)} search seeds."
+    )
+    return style.Chart("parallel", "All parameters at once", caption, (drawing,))
+
+
+def _axes_of(axes, parameters: tuple[Parameter, ...]) -> None:  # type: ignore[no-untyped-def]
+    axes.set_axis_off()
+    axes.set_xlim(-0.04, 1.04)
+    axes.set_ylim(len(parameters) - 0.75, -0.45)
+    for place, parameter in enumerate(parameters):
+        axes.plot([0, 1], [place, place], color=style.MUTED, linewidth=1, zorder=3)
+        axes.annotate(
+            parameter.label,
+            (0, place),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8.5,
+            fontweight="bold",
+            zorder=6,
+            bbox=_halo(),
+        )
+        values = parameter.options or tuple(tick_values(parameter))
+        at = _position(parameter, pd.Series(values, dtype=object if parameter.options else None))
+        for x, value in zip(at, values, strict=True):
+            text = str(value) if parameter.options else f"{value:g}"
+            axes.plot([x, x], [place - 0.04, place + 0.04], color=style.MUTED, linewidth=1, zorder=3)
+            axes.annotate(
+                text,
+                (x, place),
+                xytext=(0, -3),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=7.5,
+                color=style.MUTED,
+                zorder=6,
+                bbox=_halo(),
+            )
+
+
+def _halo() -> dict[str, object]:
+    return {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75}
+
+
+def _position(parameter: Parameter, settings: pd.Series) -> np.ndarray:
+    position = parameter.position(settings)
+    return position / (len(parameter.options) - 1) if parameter.options else position
+
+
+def _lines(axes, search: SearchRecords, proposals: pd.DataFrame, **style_of: object) -> LineCollection:  # type: ignore[no-untyped-def]
+    at = np.array([_position(parameter, proposals[parameter.name]) for parameter in search.parameters])
+    places = np.arange(len(search.parameters), dtype=np.float64)
+    lines = [np.column_stack([column, places])[np.isfinite(column)] for column in at.T]
+    return axes.add_collection(LineCollection(lines, zorder=2, capstyle="round", **style_of))

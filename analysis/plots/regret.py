@@ -1,0 +1,64 @@
+"""How fast the search found its best proposal."""
+
+from matplotlib.figure import Figure
+
+import pandas as pd
+
+from analysis.load import Study
+from analysis.plots import style
+from analysis.search.proposals import search_of
+from analysis.search.regret import regret
+
+_MOST_DOTS = 800
+
+
+def regret_chart(study: Study) -> style.Chart:
+    """Draw the gap to the search's best value by trials and by slot-seconds."""
+    search = search_of(study)
+    table = regret(search)
+    drawn = style.sampled(len(table), _MOST_DOTS)
+    gap = (
+        (table["value"] - table["value"].max()).abs()
+        if search.objective.direction == "max"
+        else table["value"] - table["value"].min()
+    )
+    seconds = table["slot_s"].iloc[-1]
+    unit, size = ("s", 1) if seconds < 7200 else ("h", 3600)
+    figures = (
+        _panel(table["num_trials"], gap, table["regret"], drawn, "trials that have ended"),
+        _panel(table["slot_s"] / size, gap, table["regret"], drawn, f"work of all slots ({unit})"),
+    )
+    proposals = search.proposals
+    some = "" if len(drawn) == len(table) else f" {len(drawn)} of them are drawn, chosen at random."
+    states = proposals["state"].value_counts()
+    others = ", ".join(
+        f"{states[name]} {name}" for name in ("stopped", "failed", "running") if name in states
+    )
+    caption = (
+        f"Line: how far the best complete proposal so far was from the best of this search, in points of "
+        f"{search.objective.label}, mean over {len(search.seeds)} seeds; the best there is is not known. Dots: "
+        f"the {len(table)} complete proposals.{some} Work counts recorded epochs, pretraining included"
+        f"{f'; {others} proposals have no value, but their trials and work count' if others else ''}. The best "
+        "of many noisy means is too good: the confirmation runs say what remains of it."
+    )
+    return style.Chart("regret", "How fast the search found its best", caption, figures)
+
+
+def _panel(x: pd.Series, gap: pd.Series, line: pd.Series, drawn, label: str) -> Figure:  # type: ignore[no-untyped-def]
+    drawing, axes = style.figure(height=2.2)
+    with style.styled():
+        axes.plot(
+            x.iloc[drawn],
+            gap.iloc[drawn],
+            "o",
+            color=style.MUTED,
+            alpha=0.45,
+            markersize=3.5,
+            markeredgewidth=0,
+        )
+        axes.step(x, line, where="post", color=style.SERIES[0])
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("gap to the best found")
+    return drawing

@@ -1,0 +1,99 @@
+"""The value of every proposal along one parameter at a time."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.load import Study
+from analysis.plots import style
+from analysis.plots.ranges import parameter_x, scale_axis
+from analysis.search.proposals import Parameter, SearchRecords, search_of
+from analysis.search.slices import seed_noise, slices
+
+_MOST_DOTS = 600
+_MOST_TICKS = 400
+
+
+def slices_chart(study: Study) -> style.Chart:
+    """Draw one slice per searched parameter; raises NothingToShow if no proposal is complete."""
+    search = search_of(study)
+    table = slices(search)
+    complete = search.complete()
+    noise = seed_noise(search)
+    figures = tuple(
+        _panel(search, parameter, table[table["parameter"] == parameter.name], noise)
+        for parameter in search.parameters
+    )
+    rest = len(search.proposals) - len(complete)
+    shown = min(len(complete), _MOST_DOTS)
+    some = f" {shown} of them are drawn, chosen at random." if shown < len(complete) else ""
+    ticks = (
+        f" Ticks at the foot: the {rest} proposals without a value (stopped, failed or still running)."
+        if rest
+        else ""
+    )
+    bar = (
+        ""
+        if np.isnan(noise)
+        else " The bar at the left spans ± 1 standard error of such a mean, from what seeds and proposals do not explain."
+    )
+    caption = (
+        f"{search.objective.label[0].upper()}{search.objective.label[1:]} of the {len(complete)} complete proposals, each its mean over "
+        f"{len(search.seeds)} search seeds.{some}{ticks}{bar} Ring: the published defaults (proposal 0); star: "
+        "the winner. All other parameters vary too, and the sampler went where it found good values: a slice "
+        "shows association, not effect."
+    )
+    return style.Chart("slices", "One parameter at a time", caption, figures)
+
+
+def _panel(search: SearchRecords, parameter: Parameter, table: pd.DataFrame, noise: float) -> Figure:
+    drawing, axes = style.figure(height=2.0)
+    valued = table[table["value"].notna()]
+    special = {0: ("o", "none", 10, style.INK), search.winner: ("*", style.SERIES[1], 13, style.PAPER)}
+    with style.styled():
+        dots = valued.iloc[style.sampled(len(valued), _MOST_DOTS)]
+        axes.plot(
+            parameter_x(parameter, dots["setting"]),
+            dots["value"],
+            "o",
+            color=style.SERIES[0],
+            alpha=0.75 if len(dots) < 100 else 0.3,
+            markersize=5 if len(dots) < 100 else 3,
+            markeredgewidth=0,
+        )
+        unvalued = table[table["value"].isna()]
+        ticks = unvalued.iloc[style.sampled(len(unvalued), _MOST_TICKS)]
+        axes.plot(
+            parameter_x(parameter, ticks["setting"]),
+            np.full(len(ticks), 0.03),
+            "|",
+            color=style.MUTED,
+            alpha=0.7,
+            transform=axes.get_xaxis_transform(),
+            markersize=6,
+        )
+        for proposal, (marker, face, size, edge) in special.items():
+            row = valued[valued["proposal"] == proposal]
+            axes.plot(
+                parameter_x(parameter, row["setting"]),
+                row["value"],
+                marker,
+                markerfacecolor=face,
+                markersize=size,
+                markeredgecolor=edge,
+            )
+        if not np.isnan(noise):
+            axes.errorbar(
+                0.04,
+                valued["value"].mean(),
+                yerr=noise,
+                color=style.INK,
+                linewidth=1.4,
+                capsize=3,
+                transform=axes.get_yaxis_transform(),
+            )
+        scale_axis(axes, parameter)
+        axes.margins(y=0.14)
+        axes.set_title(parameter.label)
+        axes.set_ylabel(search.objective.metric)
+    return drawing
