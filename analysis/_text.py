@@ -131,8 +131,7 @@ def selection_titles(study: Study) -> dict[str, str]:
     """Return a heading for each selection of seeds that has a table; empty without a gate."""
     if study.gate is None:
         return {}
-    gate = f"{study.gate.metric} of the pretrained model at least {study.gate.at_least:g} on validation"
     ungated = "the first seeds, whether they pass the gate or not"
     if study.gated_seeds is None:
-        return {"ungated": f"{ungated} (the gate is not decided yet: {gate})"}
-    return {"gated": f"seeds that pass the gate: {gate}", "ungated": ungated}
+        return {"ungated": f"{ungated} (the gate is not decided yet: {study.gate})"}
+    return {"gated": f"seeds that pass the gate: {study.gate}", "ungated": ungated}

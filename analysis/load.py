@@ -52,10 +52,15 @@ class Family:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a pretrained model had to reach on validation."""
+    """What a seed's pretrained model has to reach on validation; in a recipe of one stage, all its arms' models."""
 
     metric: str
     at_least: float
+    of_all_arms: bool = False
+
+    def __str__(self) -> str:
+        models = "the models of all arms" if self.of_all_arms else "the pretrained model"
+        return f"{self.metric} of {models} at least {self.at_least:g} on validation"
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,7 @@ def _study(store: Store, manifest: Mapping[str, Any], table: pd.DataFrame) -> St
         )
     seeds = manifest["seeds"]["ablation"]
     controls = space["controls"] or {"arms": (), "against": ()}
+    one_stage = len(manifest["recipe"].get("stages", ())) == 1
     return Study(
         store=store,
         name=space["name"],
@@ -205,7 +211,7 @@ def _study(store: Store, manifest: Mapping[str, Any], table: pd.DataFrame) -> St
         metrics=manifest["metrics"],
         headline=manifest["headline"],
         protocol=manifest["protocol"],
-        gate=None if manifest["gate"] is None else Gate(**manifest["gate"]),
+        gate=None if manifest["gate"] is None else Gate(**manifest["gate"], of_all_arms=one_stage),
         num_seeds=space["seeds"],
         ungated_seeds=tuple(seeds["ungated"]),
         gated_seeds=None if seeds["gated"] is None else tuple(seeds["gated"]),

@@ -271,7 +271,7 @@ def _describe(options: Options, space: Space, recipe: Recipe, data: VideoDataset
             # How it is run stays out: it changes no number.
             "definition": {key: value for key, value in definition.items() if key not in _HOW_IT_IS_RUN},
         },
-        "recipe": {"name": recipe.name, "version": recipe.version},
+        "recipe": {"name": recipe.name, "version": recipe.version, "stages": list(space.stages)},
         "metrics": dict(recipe.metrics),
         "headline": recipe.headline,
         "data": {
