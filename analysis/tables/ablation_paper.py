@@ -69,7 +69,11 @@ class _Part:
         self._seeds = next(iter(study.selections.values()))
         main = main_table(study, table)
         # An arm's first comparison is the one with the baseline, in a family if it belongs to one.
-        self._rows = main.drop_duplicates(["arm", "metric"]).set_index(["arm", "metric"])
+        self._rows = {
+            (row["arm"], row["metric"]): row
+            for _, row in main.drop_duplicates(["arm", "metric"]).iterrows()
+            if row["metric"] in self.metrics
+        }
         self._digits = {
             metric: decimals(main.loc[main["metric"] == metric, "mean"]) for metric in self.metrics
         }
@@ -80,7 +84,7 @@ class _Part:
         """Return the number of seeds and the metrics of an arm."""
         if arm not in (*self.study.arms, *self._context):
             return [Cell("", missing="not an arm of this study")] * (1 + len(self.metrics))
-        row = self._rows.loc[(arm, self.study.headline)]
+        row = self._rows[arm, self.study.headline]
         return [self._seeds_cell(arm, row), *(self._cell(arm, metric) for metric in self.metrics)]
 
     def _seeds_cell(self, arm: str, row: pd.Series) -> Cell:
@@ -91,7 +95,7 @@ class _Part:
         return Cell(f"{n} of {wanted}", float(n), trials, missing=self._reason(arm))
 
     def _cell(self, arm: str, metric: str) -> Cell:
-        row = self._rows.loc[(arm, metric)]
+        row = self._rows[arm, metric]
         if not row["n"]:
             return Cell("", missing=self._reason(arm))
         text = self._text(row, metric)
@@ -115,7 +119,7 @@ class _Part:
         return arm not in self._context and row["n"] > 0 and not row["n_missing"]
 
     def _best_text(self, metric: str) -> str | None:
-        rows = [(arm, self._rows.loc[(arm, metric)]) for arm in self.study.arms]
+        rows = [(arm, self._rows[arm, metric]) for arm in self.study.arms]
         means = [row["mean"] for arm, row in rows if self._is_candidate(arm, row)]
         if len(means) < 2:
             return None
@@ -175,7 +179,8 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
             )
         if study.protocol == "reference":
             yield (
-                f"{where}settings and epochs were chosen on these test videos, which inflates every trained row."
+                f"{where}settings and epochs were chosen on these test videos, which inflates every "
+                "trained row."
             )
     yield from _differing(studies)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analysis.load import Study
-from analysis.tables.table import Cell, Column, Row, Table
+from analysis.tables.table import Cell, Row, Table
 
 
 def labels(studies: Sequence[Study]) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from analysis.load import Study
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.table import Table
 
