@@ -52,7 +52,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a seed's pretrained model has to reach on validation; in a recipe of one stage, all its arms' models."""
+    """What a seed's pretrained model must reach on validation; in a recipe of one stage all its arms' models."""
 
     metric: str
     at_least: float

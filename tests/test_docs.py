@@ -18,7 +18,7 @@ from analysis.ablation import COLUMNS
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
 from study.records import EPOCHS, FAILURES, TRIALS, write_tables
-from study.spec import Space, load_space
+from study.spec import Space, list_spaces, load_space
 from study.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +65,11 @@ def test_python_commands_have_the_options_that_are_shown(command: str, capsys: p
     assert ended.value.code == 0
     shown = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     assert {word for word in arguments if word.startswith("--")} <= shown
+
+
+def test_docs_list_the_shipped_spaces() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text_of("docs/search_spaces.md"), flags=re.MULTILINE)
+    assert sorted(listed) == [(space.name, load_space(space.name).recipe) for space in list_spaces()]
 
 
 def test_readme_shows_a_call_of_every_command():

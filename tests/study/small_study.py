@@ -35,15 +35,15 @@ SMALL: Mapping[str, Any] = {
 }
 
 
-def run_small_study(out: Path) -> None:
-    """Do what a launch does, with the trials in this process, one after the other."""
+def run_small_study(out: Path, **changes: Any) -> None:
+    """Do what a launch does, with the trials in this process, one after the other; `changes` replace keys."""
     file = out.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump({**SPACE, **SMALL}, sort_keys=False))
+    file.write_text(yaml.safe_dump({**SPACE, **SMALL, **changes}, sort_keys=False))
     plan = make_plan(Options(space=str(file), out=str(out)))
     launch._begin(plan, 0.0)
     ledger = open_ledger(plan)
     agenda, ablation, _ = assemble(plan, ledger, 1, Console(quiet=True))
-    setup = make_setup(plan, [0.0, 0.0])
+    setup = make_setup(plan, [0.0] * len(plan.recipe.stages))
 
     while (job := agenda.next_job()) is not None:
         run_trial(job, setup, agenda.take)
