@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from analysis.tables.ablation_paper import paper_table
+from analysis.tables.best import best_table
+from analysis.tables.cost import cost_table
 from analysis.tables.table import Table
 
 TABLES: Final[Mapping[str, Callable[..., Table]]] = {
     "ablation": paper_table,
+    "best": best_table,
+    "cost": cost_table,
 }
 """Name -> function of one study or of several (`paper_table(study)`, `paper_table(first, second)`)."""

@@ -22,7 +22,7 @@ def show(table: Table, console: Console) -> None:
         for line in _lines(table, part, letters):
             console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
         console.print()
-    for letter, reason in letters.items():
+    for reason, letter in letters.items():
         _note(console, f"[{letter}] {reason}", "yellow")
     for note in (*legend(table, "bold"), *table.notes):
         _note(console, note, "dim")
