@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.intervals import IntervalKind, bca_interval, effect_size
 from analysis.load import Family, Study
-from analysis.statistics import holm, paired_difference
+from analysis.power import seeds_needed
+from analysis.statistics import ALPHA, holm, paired_difference, paired_differences
 from study.records import TRIALS, RecordsError
 
 COLUMNS: Final = (
@@ -29,6 +31,10 @@ COLUMNS: Final = (
     "p",
     "p_holm",
     "wins",
+    "effect",
+    "effect_low",
+    "effect_high",
+    "seeds_needed",
 )
 
 
@@ -47,22 +53,25 @@ class MissingRuns(NamedTuple):
     reason: str
 
 
-def ablation_table(study: Study) -> pd.DataFrame:
+def ablation_table(study: Study, intervals: IntervalKind = "t") -> pd.DataFrame:
     """Return one row per comparison and metric, with the columns of COLUMNS.
 
     The arms come first, each against the baseline (the baseline itself against nothing), then what families
     and controls compare with other arms, then context. p and p_holm stand only in the rows of a family: its
     arms on its metric. With a gate there is one such table per selection of seeds, and a last column `seeds`
     tells them apart: "gated" first, then "ungated".
+    ci_low and ci_high are those of the paired t, or BCa's. effect is Hedges's g_z, with the interval of the
+    population's effect; seeds_needed is for 80 % power, in the rows of a family at the strictest level of
+    Holm's.
     Raises RecordsError if the records hold two results for one arm and seed.
     """
     tables = []
     for selection, seeds in study.selections.items():
-        rows = [row for comparison in comparisons(study) for row in _rows(study, seeds, comparison)]
-        rows += [row for arm in context_arms(study) for row in _rows(study, seeds, Comparison(arm, None))]
+        wanted = [*comparisons(study), *(Comparison(arm, None) for arm in context_arms(study))]
+        rows = [row for comparison in wanted for row in _rows(study, seeds, comparison, intervals)]
         table = _with_holm(pd.DataFrame(rows, columns=COLUMNS), study)
         tables.append(table if study.gate is None else table.assign(seeds=selection))
-    return pd.concat(tables, ignore_index=True).astype({"wins": "Int64"})
+    return pd.concat(tables, ignore_index=True).astype({"wins": "Int64", "seeds_needed": "Int64"})
 
 
 def main_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +157,9 @@ def paired_trials(study: Study, seeds: Sequence[int], comparison: Comparison, me
     return tuple(int(trial) for trial in runs.loc[paired, "trial"])
 
 
-def _rows(study: Study, seeds: Sequence[int], comparison: Comparison) -> Iterator[dict[str, object]]:
+def _rows(
+    study: Study, seeds: Sequence[int], comparison: Comparison, intervals: IntervalKind
+) -> Iterator[dict[str, object]]:
     runs = arm_runs(study, comparison.arm, seeds)
     others = None if comparison.against is None else arm_runs(study, comparison.against, seeds)
     # A gate may run out of seeds; those it could not find are missing too.
@@ -172,10 +183,17 @@ def _rows(study: Study, seeds: Sequence[int], comparison: Comparison) -> Iterato
             continue
         result = paired_difference(values, other, direction=direction)
         row |= {"diff": result.mean, "ci_low": result.ci_low, "ci_high": result.ci_high, "wins": result.wins}
+        differences = paired_differences(values, other)
+        if intervals == "bca":
+            row["ci_low"], row["ci_high"] = bca_interval(differences)
+        effect = effect_size(differences)
+        row |= {"effect": effect.g_z, "effect_low": effect.low, "effect_high": effect.high}
         families = [family for family in study.families if _belongs(family, comparison, metric)]
-        yield from ({**row, "family": family.name, "p": result.p} for family in families)
+        for family in families:
+            needed = seeds_needed(differences, ALPHA / len(family.arms)).n
+            yield {**row, "family": family.name, "p": result.p, "seeds_needed": needed}
         if not families:
-            yield row
+            yield {**row, "seeds_needed": seeds_needed(differences).n}
 
 
 def _belongs(family: Family, comparison: Comparison, metric: str) -> bool:
@@ -187,5 +205,6 @@ def _with_holm(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     for family in study.families:
         members = (table["family"] == family.name).to_numpy()
         p_holm[members] = holm(table.loc[members, "p"].tolist())
-    numbers = ["mean", "sd", "diff", "ci_low", "ci_high", "p", "p_holm"]
+    effect = ["effect", "effect_low", "effect_high"]
+    numbers = ["mean", "sd", "diff", "ci_low", "ci_high", "p", "p_holm", *effect]
     return table.assign(p_holm=p_holm).astype(dict.fromkeys(numbers, np.float64))

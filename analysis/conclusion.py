@@ -1,16 +1,14 @@
 """One plain sentence on what an ablation table does and does not support, made from its numbers."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis.ablation import main_table, missing_runs
 from analysis.load import Family, Study
-from analysis.statistics import Direction, holm, smallest_p
-
-ALPHA: Final = 0.05
+from analysis.statistics import ALPHA, Direction, holm, smallest_p
 
 Verdict = Literal["better", "worse", "unclear"]
 

@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 
 Direction = Literal["max", "min"]
 
+ALPHA: Final = 0.05
 MAX_EXACT_N: Final = 20
 NUM_RANDOM_FLIPS: Final = 99_999
 _CHUNK: Final = 4096
@@ -41,12 +42,7 @@ def paired_difference(
     give neither interval nor p. `direction` says whether larger or smaller values are better.
     Raises ValueError unless both have one finite value per pair.
     """
-    a, b = np.asarray(values_a, dtype=np.float64), np.asarray(values_b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"pairs need two rows of equal length, not shapes {a.shape} and {b.shape}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("pairs need finite values; leave incomplete pairs out first")
-    difference = np.where(np.isclose(a, b, rtol=_EQUAL, atol=0.0), 0.0, a - b)
+    difference = paired_differences(values_a, values_b)
     n = len(difference)
     mean = float(difference.mean()) if n else np.nan
     sd = float(difference.std(ddof=1)) if n > 1 else np.nan
@@ -61,6 +57,19 @@ def paired_difference(
         p_is_exact=n <= MAX_EXACT_N,
         wins=int((difference > 0).sum() if direction == "max" else (difference < 0).sum()),
     )
+
+
+def paired_differences(values_a: ArrayLike, values_b: ArrayLike) -> NDArray[np.float64]:
+    """Return a − b, pair by pair; one within rounding of its two values is 0.
+
+    Raises ValueError unless both have one finite value per pair.
+    """
+    a, b = np.asarray(values_a, dtype=np.float64), np.asarray(values_b, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"pairs need two rows of equal length, not shapes {a.shape} and {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("pairs need finite values; leave incomplete pairs out first")
+    return np.where(np.isclose(a, b, rtol=_EQUAL, atol=0.0), 0.0, a - b)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:

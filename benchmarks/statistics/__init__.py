@@ -1,0 +1,1 @@
+"""Simulations that check the statistics of an ablation: intervals, corrected tests, power."""
