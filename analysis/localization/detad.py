@@ -104,11 +104,9 @@ def buckets(ground_truth: GroundTruth) -> Iterator[tuple[str, str, Flags]]:
     length_s = ground_truth.end_s - ground_truth.start_s
     edges = np.unique(np.quantile(length_s, (0.25, 0.5, 0.75)))
     place_G = np.searchsorted(edges, length_s, side="left")
-    names = [
-        f"≤ {edges[0]:.3g}",
-        *(f"{low:.3g}–{high:.3g}" for low, high in itertools.pairwise(edges)),
-        f"> {edges[-1]:.3g}",
-    ]
+    shown = [f"{edge:.{1 if edge < 10 else 0}f}" for edge in edges]
+    between = (f"{low}–{high}" for low, high in itertools.pairwise(shown))
+    names = [f"≤ {shown[0]}", *between, f"> {shown[-1]}"]
     yield from _occurring("length (s)", names, place_G)
     key = ground_truth.video * len(ground_truth.classes) + ground_truth.label
     _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
