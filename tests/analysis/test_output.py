@@ -91,7 +91,7 @@ def test_csv_reads_back_as_the_table(write_study: Any) -> None:
     back = pd.read_csv(path).astype({"wins": "Int64", "seeds_needed": "Int64"})
     pd.testing.assert_frame_equal(back, ablation_table(load_study(out)), check_dtype=False)
     assert "\n+LCS,cont,losses,score,8,0," in path.read_text()
-    assert path.read_text().splitlines()[1].endswith(",,,4")
+    assert ",,,4," in path.read_text().splitlines()[1]
 
 
 def test_tables_are_rewritten_whole_and_leave_no_other_files(write_study: Any) -> None:
