@@ -67,7 +67,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     with running_hosts(["laptop", *HOSTS], folder) as machines:
         laptop = machines.pop("laptop")
-        checkout = laptop.disk / "root/ftcl-study"
+        checkout = laptop.home / "ftcl-study"
         shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
         digest = laptop.run(
             "cd ftcl-study && cat pyproject.toml constraints.txt ftcl/dp/backends/csrc/* | sha256sum"
@@ -76,7 +76,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         laptop.install(digest)
         for host in machines.values():
             host.install(digest)
-            host.start_sshd((laptop.disk / "root/.ssh/id_ed25519.pub").read_text())
+            host.start_sshd((laptop.home / ".ssh/id_ed25519.pub").read_text())
         logs = folder / "logs"
         logs.mkdir()
         yield Lab(laptop, machines, Terminal(laptop), folder / "shared", logs)
@@ -118,12 +118,12 @@ def test_three_machines_become_a_cluster(lab: Lab, page: Page) -> None:
         'node.sh head"': f'node.sh head{SMALL}"',
         "node.sh worker\n": f"node.sh worker{SMALL}\n",
     }
-    edit(lab.laptop.disk / "root/ftcl-study/deploy/on-prem.yaml", changes)
+    edit(lab.laptop.home / "ftcl-study/deploy/on-prem.yaml", changes)
     lab.terminal.run(page.take("The machines"))
     wait_until(lambda: lab.nodes() == 3, within_s=150)
     assert "3 local.cluster.node" in lab.terminal.run(page.take("The machines"))
     for host in lab.hosts.values():
-        shipped = host.disk / "root/.ray/auth_token"
+        shipped = host.home / ".ray/auth_token"
         assert shipped.read_text() == token
         assert shipped.stat().st_mode & 0o077 == 0
 
@@ -215,18 +215,25 @@ def test_own_space_file_travels_with_the_job(lab: Lab, page: Page) -> None:
     "the network of a machine is cut in mid-study, and comes back",
     "its trials go on elsewhere from their last epochs; the machine is taken up again",
 )
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(700)
 def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
     cut_off = lab.hosts["host3"]
     log = lab.logs / "study.log"
+    checkpoints = lab.out / "checkpoints"
+    left_to_go_on = (lab.table("trials")["status"] == "waiting").sum()
+    begun = attempts_begun(checkpoints)
     driver = lab.terminal.start(page.take("The same study from the head"), log)
-    wait_until(lambda: any(BUSY in process.command for process in cut_off.processes()), within_s=120)
+    wait_until(lambda: len(attempts_begun(checkpoints) - begun) == left_to_go_on, within_s=120)
+    wait_until(lambda: any(BUSY in process.command for process in cut_off.processes()), within_s=60)
     time.sleep(3)
     cut_off.unplug()
+    begun = attempts_begun(checkpoints)
     wait_until(lambda: lab.nodes() == 2, within_s=90)
+    # Once it is back it is a machine like any other, so its trial shall go on elsewhere before that.
+    wait_until(lambda: attempts_begun(checkpoints) > begun, within_s=120)
     cut_off.plug_in()
     wait_until(lambda: lab.nodes() == 3, within_s=120)
-    assert driver.wait(200) == 0, log.read_text(errors="replace")[-3000:]
+    assert driver.wait(300) == 0, log.read_text(errors="replace")[-3000:]
 
     trials = lab.table("trials")
     trials = trials[trials["superseded"].isna() & (trials["phase"] != "context")]
@@ -238,8 +245,13 @@ def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
     moved = trials[trials["trial"].isin(lost["trial"])]
     assert len(moved) == len(lost) and cut_off.name not in set(moved["host"])
     assert (trials["repeated_epochs"] <= 1).all()
-    check_fences(lab.out / "checkpoints")
+    check_fences(checkpoints)
     check_reproduces(lab, int(moved["trial"].iloc[0]))
+
+
+def attempts_begun(checkpoints: Path) -> set[Path]:
+    """Return the marks of all attempts but the first one of each trial."""
+    return {path for path in checkpoints.glob("*/*.begun") if path.name > "0001.begun"}
 
 
 def check_fences(checkpoints: Path) -> None:
@@ -257,7 +269,7 @@ def check_reproduces(lab: Lab, trial: int) -> None:
 
 def test_nothing_is_left_when_the_cluster_is_down(lab: Lab, page: Page) -> None:
     lab.terminal.run(page.take("The results"))
-    fetched = lab.laptop.disk / "root/ftcl-study/ablation.md"
+    fetched = lab.laptop.home / "ftcl-study/ablation.md"
     assert fetched.read_bytes() == (lab.out / "ablation.md").read_bytes()
     lab.terminal.run(page.take("Down"))
     lab.laptop.end_processes()  # the tunnel
