@@ -109,7 +109,7 @@ def build_report(study: Study) -> str:
         study=study,
         story=tell(study, table),
         facts=facts(study),
-        first=list(_items(study, FIRST_PICTURE)),
+        first=list(_items(study, (FIRST_PICTURE,))),
         sections=built,
         headings=[
             ("story", "The study in words"),

@@ -90,19 +90,29 @@ def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
         digits = decimals(rows["mean"])
         found: dict[str, list[str]] = {"better": [], "unclear": [], "worse": []}
         for _, row in rows.iterrows():
-            found[verdict(row, direction)].append(f"{row['arm']} ({_effect(row, digits)})")
-        doubts = []
-        if found["better"]:
-            doubts.append(f"better than {against} still with {join(found['better'])}")
-        if found["unclear"]:
-            doubts.append(f"not shown to differ from it with {join(found['unclear'])}")
-        if doubts:
-            yield (
-                f"But among the controls {study.headline} is {' and '.join(doubts)}, so the gain is not "
-                "shown to come from what these controls remove."
-            )
-        if found["worse"]:
-            yield f"It is lost with {join(found['worse'])} against {against}."
+            found[verdict(row, direction)].append(row["arm"])
+        effects = {row["arm"]: f"{row['arm']} ({_effect(row, digits)})" for _, row in rows.iterrows()}
+        is_gain = _is_gain(study, main, against)
+        words = {
+            "better": "better still" if is_gain else "better",
+            "unclear": "not shown to differ",
+            "worse": "worse",
+        }
+        told = [
+            f"{join([effects[arm] for arm in arms])} {'is' if len(arms) == 1 else 'are'} {words[kind]}"
+            for kind, arms in found.items()
+            if arms
+        ]
+        yield f"Of the controls, measured against {against} in {study.headline}, {join(told)}."
+        as_good = found["better"] + found["unclear"]
+        if is_gain and as_good:
+            removed = "removes" if len(as_good) == 1 else "remove"
+            yield f"So the gain is not shown to come from what {join(as_good)} {removed}."
+
+
+def _is_gain(study: Study, main: pd.DataFrame, arm: str) -> bool:
+    tested = main[(main["arm"] == arm) & main["p_holm"].notna()]
+    return any(verdict(row, study.metrics[row["metric"]]) == "better" for _, row in tested.iterrows())
 
 
 def _asked(study: Study) -> str:
