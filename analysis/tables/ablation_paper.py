@@ -1,7 +1,6 @@
 """The ablation in the shape of a paper's table: components × metrics."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -38,11 +37,10 @@ def paper_table(*studies: Study) -> Table:
     columns = [Column("arm", align="left"), *(Column(name, align="center") for name in ticks)]
     names = labels(studies)
     for study, name, part in zip(studies, names, parts, strict=True):
-        for column in (Column("seeds"), *map(metric_column, part.metrics)):
-            if len(studies) > 1:
-                own = f"{column.group.split('@')[0]}@{column.name}" if column.group else column.name
-                column = replace(column, name=own, group=name, study=str(study.store))
-            columns.append(column)
+        if len(studies) == 1:
+            columns += [Column("seeds"), *map(metric_column, part.metrics)]
+        else:
+            columns += [Column(head, group=name, study=str(study.store)) for head in ("seeds", *part.metrics)]
     rows = []
     for section, arm in _arms(studies):
         first = next(study for study in studies if arm in (*study.arms, *context_arms(study)))
@@ -168,6 +166,8 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
     for study, name in zip(studies, names, strict=True):
         where = f"{name}: " if len(studies) > 1 else ""
         for family in study.families:
+            if family.against != study.baseline:
+                continue
             yield (
                 f"{where}tested are {', '.join(family.arms)} against {family.against} on {family.metric} "
                 "(exact sign-flip test, Holm); the other cells are not tested."

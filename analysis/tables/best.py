@@ -12,20 +12,20 @@ from analysis.search.proposals import SearchRecords, search_of
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, Row, Table
 
-_MOST: Final = 5
+_MOST: Final = 3
 _DEFAULTS: Final = 0  # the proposal that the search starts with: the published settings
 
 
 def best_table(*studies: Study) -> Table:
     """Return settings × the best proposals of the search, beside the published defaults.
 
-    Several studies stand side by side, with the winner and the defaults of each. Raises NothingToShow if a
-    study has no search, or none of its proposals is complete.
+    Several studies stand side by side, with the winner and the defaults of each. Raises NothingToShow if
+    no study has a search with a complete proposal.
     """
-    return side_by_side(studies, [_table(study, len(studies) == 1) for study in studies], 1)
+    return side_by_side(studies, lambda study: _table(study, with_others=len(studies) == 1))
 
 
-def _table(study: Study, with_others: bool) -> Table:
+def _table(study: Study, *, with_others: bool) -> Table:
     search = search_of(study)
     proposals = search.complete().set_index("proposal")
     confirmed = _confirmations(search)

@@ -1,12 +1,12 @@
 """Several studies in one table: their columns side by side, below the dataset of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
 from analysis.load import Study
-from analysis.tables.table import Cell, Row, Table
+from analysis.tables.table import Cell, NothingToShow, Row, Table
 
 
 def labels(studies: Sequence[Study]) -> list[str]:
@@ -22,14 +22,31 @@ def labels(studies: Sequence[Study]) -> list[str]:
     return next((names for names in candidates if len(set(names)) == len(studies)), folders)
 
 
-def side_by_side(studies: Sequence[Study], tables: Sequence[Table], num_stubs: int) -> Table:
-    """Join tables of the same kind, one per study, on their sections and their first columns.
+def side_by_side(studies: Sequence[Study], make: Callable[[Study], Table], num_stubs: int = 1) -> Table:
+    """Join the tables of studies on their sections and first columns.
 
-    A row that a study does not have is missing there. The notes that all have stand once, others with the
-    label of their study.
+    A row that a study does not have is missing there; a study that has no such table is left out, and a note
+    says why. Notes that all have stand once, others with the label of their study.
+    Raises NothingToShow if no study has one.
     """
-    if len(tables) == 1:
-        return tables[0]
+    tables, shown, absent = [], [], []
+    for study, name in zip(studies, labels(studies), strict=True):
+        try:
+            tables.append(make(study))
+            shown.append(study)
+        except NothingToShow as error:
+            absent.append((name, str(error)))
+    if not tables:
+        reasons = {reason for _, reason in absent}
+        if len(reasons) == 1:
+            raise NothingToShow(reasons.pop())
+        raise NothingToShow("; ".join(f"{name}: {reason}" for name, reason in absent))
+    together = tables[0] if len(tables) == 1 else _joined(shown, tables, num_stubs)
+    notes = (*together.notes, *(f"{name} is not shown: {reason}." for name, reason in absent))
+    return replace(together, notes=notes)
+
+
+def _joined(studies: Sequence[Study], tables: Sequence[Table], num_stubs: int) -> Table:
     names = labels(studies)
     columns = list(tables[0].columns[:num_stubs])
     for study, name, table in zip(studies, names, tables, strict=True):
@@ -48,7 +65,7 @@ def side_by_side(studies: Sequence[Study], tables: Sequence[Table], num_stubs: i
         rows.append(Row(tuple(cells), section=key[0]))
     return Table(
         name=tables[0].name,
-        title=f"{tables[0].title.partition(':')[0]}: {'; '.join(names)}",
+        title=f"{tables[0].title.partition(': ')[0]}: {'; '.join(names)}",
         columns=tuple(columns),
         rows=tuple(rows),
         long=combined_long(studies, [table.long for table in tables]),
@@ -73,6 +90,9 @@ def _key(row: Row, num_stubs: int) -> tuple[str | None, ...]:
 def _in_order(keys: Sequence[list[tuple[str | None, ...]]]) -> list[tuple[str | None, ...]]:
     """Return all keys; a section that several have holds the rows of all of them."""
     found: dict[str | None, dict[tuple[str | None, ...], None]] = {}
+    # The order of sections is that of who has most of them.
+    for section, *_ in max(keys, key=lambda part: len({key[0] for key in part})):
+        found.setdefault(section, {})
     for part in keys:
         for key in part:
             found.setdefault(key[0], {})[key] = None

@@ -6,10 +6,16 @@ from typing import Final
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.cost import cost_table
+from analysis.tables.grid import grid_table
+from analysis.tables.pretraining import pretraining_table
+from analysis.tables.sensitivity import sensitivity_table
 from analysis.tables.table import Table
 
 TABLES: Final[Mapping[str, Callable[..., Table]]] = {
     "ablation": paper_table,
+    "grid": grid_table,
+    "sensitivity": sensitivity_table,
+    "pretraining": pretraining_table,
     "best": best_table,
     "cost": cost_table,
 }

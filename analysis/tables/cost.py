@@ -12,6 +12,8 @@ from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 
 _UNITS: Final = ((2 * 3600.0, "h", 3600.0), (2 * 60.0, "min", 60.0), (0.0, "s", 1.0))  # from, name, seconds
+_SAVED: Final = "saved by sharing"
+_ONE_MORE: Final = "one more ablation seed"
 _PHASES: Final = {"search": "search", "confirm": "confirmation", "ablation": "ablation"}
 
 
@@ -32,7 +34,7 @@ def cost_table(*studies: Study) -> Table:
 
     Raises NothingToShow if no trial has spent any time yet.
     """
-    return side_by_side(studies, [_table(study) for study in studies], 1)
+    return side_by_side(studies, _table)
 
 
 def _table(study: Study) -> Table:
@@ -76,7 +78,7 @@ def _table(study: Study) -> Table:
         ),
         rows=tuple(row(item) for item in (*spent, together, *(i for i in items if not i.in_total))),
         long=_long(items),
-        notes=tuple(_notes(study, uses_gpu, total)),
+        notes=tuple(_notes(study, items, uses_gpu, total)),
     )
 
 
@@ -117,16 +119,14 @@ def _consequences(study: Study, models: pd.DataFrame, runs: pd.DataFrame) -> Ite
     if len(needed) > len(cost):
         unshared = cost.reindex(needed["pretrain_key"]).sum()
         saved = unshared - cost.sum()
-        label = f"saved: {len(needed)} trials share {len(cost)} pretrained models"
-        yield _Item("together", label, none, *_figures(saved), in_total=False)
+        yield _Item("together", _SAVED, none, *_figures(saved), in_total=False)
     complete = runs[(runs["phase"] == "ablation") & (runs["status"] == "complete")]
     seeds = complete.groupby("seed")["arm"].nunique()
     whole = complete[complete["seed"].isin(seeds[seeds == len(study.arms)].index)]
     if len(whole):
         per_seed = whole.groupby("seed")[["wall_s", "cpu_s", "gpu_s"]].sum()
         per_seed = per_seed.add(_pretraining_of(whole, cost), fill_value=0.0)
-        label = f"one more seed of all {len(study.arms)} arms (mean)"
-        yield _Item("together", label, none, *_figures(per_seed.mean()), in_total=False)
+        yield _Item("together", _ONE_MORE, none, *_figures(per_seed.mean()), in_total=False)
 
 
 def _pretraining_of(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
@@ -155,12 +155,20 @@ def _long(items: list[_Item]) -> pd.DataFrame:
     )
 
 
-def _notes(study: Study, uses_gpu: bool, total: float) -> Iterator[str]:
+def _notes(study: Study, items: list[_Item], uses_gpu: bool, total: float) -> Iterator[str]:
     yield "wall: seconds inside the trials, added up over all that ran at the same time (slot hours)."
     if uses_gpu:
         yield "GPU: wall time × the share of a GPU that the trial held."
     else:
         yield "No GPU was used."
+    labels = [item.label for item in items]
+    if _SAVED in labels:
+        yield (
+            f"{_SAVED}: what it would have cost if every trial had pretrained a model of its own, less what "
+            "the models did cost."
+        )
+    if _ONE_MORE in labels:
+        yield f"{_ONE_MORE}: of all arms with its pretraining, mean over the complete ones."
     trials = pd.concat([study.trials, study.superseded])
     first, last = trials["started_at"].min(), trials["ended_at"].max()
     if pd.notna(first) and pd.notna(last) and last > first:

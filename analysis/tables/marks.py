@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Final
 
+from analysis.statistics import ALPHA
 from analysis.tables.table import Cell, Column, Table
 
 NONE: Final = "–"  # in place of a value that is not there
@@ -32,14 +33,21 @@ def legend(table: Table, best: str) -> Iterator[str]:
     """Yield what the marks mean that the table has; `best` names how the best value is printed."""
     cells = [cell for row in table.rows for cell in row.cells]
     if any(cell.best for cell in cells):
-        yield f"{best}: the best of its column."
+        many = any(
+            sum(any(cells[index].best for cells in rows) for rows in sections(table).values()) > 1
+            for index in range(len(table.columns))
+        )
+        yield f"{best}: the best of its column{' in each part' if many else ''}."
     marks = [
         f"{sign} {kind}"
         for kind, sign in (("better", BETTER), ("worse", WORSE))
         if any(cell.significant == kind for cell in cells)
     ]
     if marks:
-        yield f"{', '.join(marks)} than the baseline, corrected for the number of comparisons."
+        yield (
+            f"{', '.join(marks)} than what it is tested against: 95 % interval without 0, and p below "
+            f"{ALPHA} after Holm's correction."
+        )
 
 
 def groups(columns: Sequence[Column]) -> list[tuple[str | None, int]]:
