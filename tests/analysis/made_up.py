@@ -64,11 +64,13 @@ def write_study(
     *,
     context: Values | None = None,
     superseded: Values | None = None,
+    others: Sequence[Row] = (),
     **changes: Any,
 ) -> None:
     """Write the records of a study: arm -> for each seed a value, a status, a failure, or its kind and it.
 
-    `superseded` are values of trials that no longer count; `changes` replace parts of the manifest.
+    `superseded` are values of trials that no longer count, `others` further rows, as of a search (they get
+    the next numbers); `changes` replace parts of the manifest.
     """
     content = manifest(**changes)
     chosen = (content["seeds"] or manifest()["seeds"])["ablation"]
@@ -82,6 +84,7 @@ def write_study(
                 rows.append(replace(row, superseded=reason))
     # A pretraining has a seed but no arm, and must not be taken for one.
     rows.append(_row(len(rows), Cell("ablation", "pretrain", seeds[0], pretrain_key="k"), 1.0))
+    rows += [replace(row, trial=len(rows) + index) for index, row in enumerate(others)]
     store = open_store(out)
     write_json(store, "manifest.json", content)
     write_tables(store, rows)

@@ -1,0 +1,277 @@
+"""What a study's numbers do not support, and why, in words for its reader."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis._text import decimals, signed
+from analysis.ablation import context_arms, main_table, missing_runs
+from analysis.conclusion import verdict
+from analysis.load import Family, Study
+from analysis.power import POWER, least_seeds
+from analysis.statistics import ALPHA, holm, smallest_p
+
+Kind = Literal[
+    "unfinished",
+    "test selection",
+    "same seeds",
+    "extended",
+    "missing seeds",
+    "too few seeds",
+    "disagreement",
+    "interval across 0",
+    "too little power",
+    "control as good",
+    "identical values",
+    "uncorrected",
+    "tuning",
+    "gate",
+    "context",
+]
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One reason not to conclude, and the arms that it concerns; none: all."""
+
+    kind: Kind
+    words: str  # whole sentences
+    arms: tuple[str, ...] = ()
+
+
+def cautions(study: Study, table: pd.DataFrame) -> list[Caution]:
+    """Return what stands between an ablation table and conclusions, the gravest first.
+
+    `table` is `ablation_table(study)`; of a gate's two selections of seeds the main one is looked at.
+    """
+    table = main_table(study, table)
+    found = [*_design(study), *_missing(study)]
+    for family in study.families:
+        rows = table[table["family"] == family.name]
+        found += [*_too_few(family, rows), *_unclear(study, family, rows)]
+    found += [*_controls(study, table), *_identical(study, table)]
+    return [*found, *_uncorrected(study, table), *_limits(study, table)]
+
+
+def _design(study: Study) -> Iterator[Caution]:
+    if not study.finished:
+        yield Caution(
+            "unfinished",
+            "The study is not finished, so its numbers will change. To stop it because of what they show now "
+            "would make its p values and intervals too good.",
+        )
+    if study.protocol == "reference":
+        yield Caution(
+            "test selection",
+            "Settings and epochs were chosen on the test videos (protocol: reference), so every trained row "
+            "is better than it would be on unseen videos; compare with work that chose so too, and with no "
+            "other.",
+        )
+    shared = _shared_seeds(study)
+    if shared:
+        yield Caution(
+            "same seeds",
+            "The settings were chosen on runs of seeds that the ablation uses too "
+            f"({', '.join(map(str, shared))}), so they may fit what is particular to these.",
+        )
+    lines = _extensions(study)
+    if lines:
+        yield Caution(
+            "extended",
+            f"The study was extended after runs of its ablation had ended ({'; '.join(lines)}). If what they "
+            "showed was the reason, p values and intervals are too good.",
+        )
+
+
+def _shared_seeds(study: Study) -> list[int]:
+    trials = study.trials
+    chosen_on = trials.loc[trials["phase"].isin(["search", "confirm"]), "seed"]
+    return sorted(set(chosen_on) & set(_seeds(study)))
+
+
+def _extensions(study: Study) -> list[str]:
+    runs = study.trials[(study.trials["phase"] == "ablation") & study.trials["arm"].notna()]
+    ended = runs["ended_at"].min()
+    return [
+        line
+        for launch in study.manifest["launches"][1:]
+        if not pd.isna(ended) and pd.Timestamp(launch["at"]) > ended
+        for line in launch["extension"]
+    ]
+
+
+def _missing(study: Study) -> Iterator[Caution]:
+    seeds = _seeds(study)
+    counts: dict[str, int] = {}
+    for group in missing_runs(study, seeds):
+        counts[group.arm] = counts.get(group.arm, 0) + len(group.seeds)
+    if counts:
+        arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+        yield Caution(
+            "missing seeds",
+            f"Of {len(seeds)} seeds so many have no result: {arms}. A comparison rests on the seeds that "
+            "both of its arms have; runs seldom fail at random, and where they fail because they go badly, "
+            "those that are left flatter the arm.",
+            tuple(counts),
+        )
+    if len(seeds) < study.num_seeds:
+        yield Caution(
+            "missing seeds", f"Only {len(seeds)} of the {study.num_seeds} wanted seeds passed the gate."
+        )
+
+
+def _too_few(family: Family, rows: pd.DataFrame) -> Iterator[Caution]:
+    """Name the arms that could not be told apart even by differences of one sign on all their seeds."""
+    lowest = holm([smallest_p(n) for n in rows["n"]])
+    short = [
+        f"{arm} ({n})" for arm, n, p in zip(rows["arm"], rows["n"], lowest, strict=True) if not p < ALPHA
+    ]
+    if short:
+        size = len(family.arms)
+        yield Caution(
+            "too few seeds",
+            f"No Holm p below {ALPHA} on {family.metric} was possible with so few seeds, whatever the "
+            f"differences: {', '.join(short)}. It becomes possible with {least_seeds(ALPHA / size)} seeds in "
+            f"{'each arm of the family of ' + str(size) if size > 1 else 'the arm'}.",
+            tuple(arm for arm, p in zip(rows["arm"], lowest, strict=True) if not p < ALPHA),
+        )
+
+
+def _unclear(study: Study, family: Family, rows: pd.DataFrame) -> Iterator[Caution]:
+    digits = decimals(rows["mean"])
+    across, split, weak = [], [], []
+    for _, row in rows[rows["n"] > 1].iterrows():
+        if verdict(row, study.metrics[family.metric]) != "unclear":
+            continue
+        interval = f"{row['arm']} [{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
+        includes_0 = row["ci_low"] <= 0 <= row["ci_high"]
+        if includes_0:
+            across.append((row["arm"], interval))
+        if includes_0 == (row["p_holm"] < ALPHA):
+            split.append((row["arm"], f"{interval} with Holm p = {row['p_holm']:.2g}"))
+        if row["seeds_needed"] is not pd.NA and row["seeds_needed"] > row["n"]:
+            weak.append((row["arm"], f"{row['arm']} about {row['seeds_needed']} (has {row['n']})"))
+    if across:
+        yield Caution(
+            "interval across 0",
+            f"The 95 % interval of the difference from {family.against} on {family.metric} includes 0: "
+            f"{_list(across)}. That shows neither a difference nor that there is none: any difference within "
+            "the interval remains possible.",
+            _arms(across),
+        )
+    if split:
+        yield Caution(
+            "disagreement",
+            f"Interval and corrected p disagree, which is taken for not shown: {_list(split)}.",
+            _arms(split),
+        )
+    if weak:
+        yield Caution(
+            "too little power",
+            f"If the true effects were those observed, {100 * POWER:.0f} % power would take more seeds: "
+            f"{_list(weak)}. An effect from so few seeds is itself uncertain, and so are these numbers.",
+            _arms(weak),
+        )
+
+
+def _controls(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
+    rows = table[(table["metric"] == study.headline) & table["arm"].isin(study.controls) & (table["n"] > 1)]
+    digits = decimals(rows["mean"])
+    for against in study.controls_against:
+        found = [
+            (row["arm"], f"{row['arm']} {signed(row['diff'], digits)}")
+            for _, row in rows[rows["baseline"] == against].iterrows()
+            if verdict(row, study.metrics[study.headline]) != "worse"
+        ]
+        if found:
+            yield Caution(
+                "control as good",
+                f"On {study.headline} these controls are not shown to be worse than {against}: "
+                f"{_list(found)}. What they take away from {against} is not shown to matter.",
+                _arms(found),
+            )
+
+
+def _identical(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
+    rows = table[(table["metric"] == study.headline) & (table["n"] > 1) & table["diff"].notna()]
+    for _, row in rows[(rows["ci_low"] == 0) & (rows["ci_high"] == 0)].iterrows():
+        yield Caution(
+            "identical values",
+            f"{row['arm']} and {row['baseline']} have the same {study.headline} on all {row['n']} seeds; see "
+            "whether what sets them apart reaches the training.",
+            (row["arm"], row["baseline"]),
+        )
+
+
+def _uncorrected(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
+    others = table[table["diff"].notna() & table["p"].isna()]
+    if len(others):
+        yield Caution(
+            "uncorrected",
+            f"{len(others)} further intervals, of other arms, controls and metrics, have no p and are not "
+            f"corrected: even without any effect about 1 in 20 of them would exclude 0.",
+        )
+    if len(study.families) > 1:
+        names = ", ".join(family.name for family in study.families)
+        yield Caution(
+            "uncorrected", f"p values are corrected within each family, not over the families {names}."
+        )
+
+
+def _limits(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
+    settings = study.manifest["space"]["arms"]
+    tuned = [arm for arm in study.arms if not settings[arm]]
+    if study.winner and 0 < len(tuned) < len(study.arms):
+        yield Caution(
+            "tuning",
+            f"The search tuned the settings for {_join(tuned)}; the other arms take them over and were not "
+            f"tuned on their own, which favours {_join(tuned)} where an arm would do better with others.",
+            tuple(tuned),
+        )
+    if study.gate is not None and study.gated_seeds is None:
+        yield Caution("gate", "The gate is not decided yet: these are the first seeds, passed or not.")
+    elif study.gate is not None and study.gated_seeds is not None:
+        failed = len(set(study.ungated_seeds) - set(study.gated_seeds))
+        yield Caution(
+            "gate",
+            f"Only seeds count whose pretrained model reached {study.gate.metric} = {study.gate.at_least:g} "
+            f"on validation; {failed} of the first {len(study.ungated_seeds)} did not. The results hold for "
+            "models that pass, and not for a seed taken at random.",
+        )
+    yield from _context(study, table)
+
+
+def _context(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
+    rows = table[(table["metric"] == study.headline) & table["mean"].notna()]
+    means = rows.drop_duplicates("arm").set_index("arm")["mean"]
+    sign = 1 if study.metrics[study.headline] == "max" else -1
+    for name in context_arms(study):
+        below = [
+            arm for arm in study.arms if arm in means and sign * means[arm] <= sign * means.get(name, np.nan)
+        ]
+        if below:
+            yield Caution(
+                "context",
+                f"{name} needs no training, and its mean {study.headline} is no worse than that of "
+                f"{_join(below)}.",
+                tuple(below),
+            )
+
+
+def _seeds(study: Study) -> Sequence[int]:
+    return next(iter(study.selections.values()))
+
+
+def _list(told: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(words for _, words in told)
+
+
+def _arms(told: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(arm for arm, _ in told)
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
