@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis._text import decimals, signed
 from analysis.ablation import ablation_table, main_table
 from analysis.conclusion import verdict
 from analysis.load import Study
@@ -17,7 +18,8 @@ def ablation_chart(study: Study) -> style.Chart:
     rows = table[(table["metric"] == study.headline) & (table["n"] > 1) & table["diff"].notna()]
     if rows.empty:
         raise NothingToShow(
-            f"no arm has two seeds that are complete both in it and in {study.baseline}, so nothing is paired yet"
+            "nothing is paired yet: no arm has two seeds that are complete both in it and in "
+            f"{study.baseline}"
         )
     values = seed_values(study)
     figures = [
@@ -25,12 +27,12 @@ def ablation_chart(study: Study) -> style.Chart:
     ]
     counts = rows["n"]
     n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    gate = "" if study.gated_seeds is None else " Only seeds whose pretrained model passed the gate."
-    caption = (
-        f"{study.headline} on the test videos of {study.data}, arm minus the arm in the title, seed by seed. "
-        f"Dots: one seed each (n = {n}); bar and diamond: 95 % paired-t interval and mean, not corrected for "
-        "the number of arms. Coloured where the table shows a difference (interval without 0 and, in a "
-        f"family, Holm p below 0.05), grey where it does not.{gate}"
+    caption = style.sentences(
+        f"{study.headline} on the test videos of {study.data}: arm minus the arm in the title, seed by seed.",
+        f"Dots: one seed each (n = {n}); bar and diamond: 95 % paired-t interval and mean.",
+        "Coloured where a difference is shown (interval without 0 and, in a family, Holm p below 0.05), grey "
+        "where not; the intervals are not corrected for the number of arms.",
+        "Only seeds whose pretrained model passed the gate." if study.gated_seeds is not None else None,
     )
     return style.Chart("ablation", "Effect of every arm, seed by seed", caption, tuple(figures))
 
@@ -53,6 +55,7 @@ def seed_values(study: Study) -> pd.DataFrame:
 
 def _panel(study: Study, rows: pd.DataFrame, values: pd.DataFrame, against: str) -> Figure:
     rows = rows.drop_duplicates("arm").iloc[::-1]
+    digits = decimals(rows["mean"])
     drawing, axes = style.figure(height=0.8 + 0.34 * len(rows))
     with style.styled():
         axes.axvline(0, color=style.INK, linewidth=1)
@@ -78,7 +81,7 @@ def _panel(study: Study, rows: pd.DataFrame, values: pd.DataFrame, against: str)
             )
             axes.plot(row["diff"], place, "D", color=colour, markersize=6, markeredgecolor=style.PAPER)
             axes.annotate(
-                style.signed(row["diff"]),
+                signed(row["diff"], digits),
                 (1, place),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),

@@ -32,15 +32,22 @@ def contours_chart(study: Study) -> style.Chart:
     figures = tuple(_panel(search, x, y) for x, y in combinations(chosen, 2))
     if len(complete) <= _MOST_DOTS:
         how = (
-            "Colour between the dots is interpolated linearly over a triangulation of them, and nothing is "
-            "drawn beyond; dots are the proposals"
+            "Dots are proposals; the colour between them is interpolated linearly over a triangulation, and "
+            "nothing is drawn beyond it."
         )
     else:
-        how = f"Each of {_CELLS} × {_CELLS} cells has the mean of its proposals; cells without any stay empty"
-    whole = "" if len(search.parameters) <= len(chosen) else f", the {len(chosen)} most important by fANOVA"
-    caption = (
-        f"Pairs of parameters{whole}. {how} (n = {len(complete)}, means over {len(search.seeds)} search "
-        f"seeds of {search.objective.label}). Star: the winner. The other parameters vary too."
+        how = (
+            f"Each of {_CELLS} × {_CELLS} cells has the mean of its proposals; cells without any stay empty. "
+            "The colours span 96 % of the cells."
+        )
+    all_shown = len(search.parameters) <= len(chosen)
+    caption = style.sentences(
+        "Pairs of parameters." if all_shown else f"Pairs of the {len(chosen)} most important by fANOVA.",
+        how,
+        f"n = {style.count(len(complete))} complete proposals: {search.objective.label}, means over "
+        f"{len(search.seeds)} search seeds.",
+        "Star: the winner." if search.winner is not None else None,
+        "The other parameters vary too.",
     )
     return style.Chart("contours", "Two parameters at a time", caption, figures)
 
@@ -53,7 +60,7 @@ def _chosen(search: SearchRecords) -> list[Parameter]:
         raise NothingToShow("a map of two parameters needs two numeric ones that every proposal has")
     if len(numeric) <= _MOST_PARAMETERS:
         return numeric
-    table = importances(search, evaluators=("fANOVA",), resamples=5, chance=False)
+    table = importances(search, evaluators=("fANOVA",), resamples=5, chance_resamples=0)
     share = table.set_index("parameter")["importance"]
     return sorted(numeric, key=lambda parameter: -share[parameter.name])[:_MOST_PARAMETERS]
 
@@ -68,13 +75,13 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
             axes.grid(visible=False)
             triangles = _triangulation(at_x, at_y)
             if triangles is not None:
-                axes.tricontourf(
+                filled = axes.tricontourf(
                     triangles,
                     complete["value"],
                     levels=np.linspace(low, high, _LEVELS),
                     cmap=style.MAP,
-                    alpha=0.75,
                 )
+                filled.set_edgecolor("face")  # no seams between levels
             drawn = axes.scatter(
                 at_x,
                 at_y,
@@ -91,7 +98,17 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
             grid = np.full((_CELLS, _CELLS), np.nan)
             grid[cells["y_cell"], cells["x_cell"]] = cells["mean"]
             axes.grid(visible=False)
-            drawn = axes.imshow(grid, origin="lower", extent=(0, 1, 0, 1), aspect="auto", cmap=style.MAP)
+            low, high = cells["mean"].quantile([0.02, 0.98])
+            drawn = axes.imshow(
+                grid,
+                origin="lower",
+                extent=(0, 1, 0, 1),
+                aspect="auto",
+                cmap=style.MAP,
+                vmin=low,
+                vmax=high,
+                interpolation="nearest",
+            )
         winner = complete[complete["proposal"] == search.winner]
         axes.plot(
             x.position(winner[x.name]),

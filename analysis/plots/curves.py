@@ -1,5 +1,9 @@
 """Learning curves: every run of the search to where it stopped, and the ablation's arms."""
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -13,6 +17,7 @@ from analysis.search.proposals import SearchRecords, search_of
 
 _MOST_LINES = 150  # runs of a seed; beyond, quantiles
 _MOST_SEEDS = 4
+_MOST_ARMS = 6  # in one panel
 
 
 def curves_chart(study: Study) -> style.Chart:
@@ -24,28 +29,20 @@ def curves_chart(study: Study) -> style.Chart:
     figures = tuple(_panel(search, seed, quantiles) for seed in seeds)
     if crowded:
         how = (
-            "Line and bands: median and the middle 50 % and 90 % of the complete runs; dashed: the median of "
-            "the runs that were stopped at the same rung, up to there, with a cross and their number"
+            "Line and bands: median, middle 50 % and 90 % of the complete runs. Dashed: the median of the runs "
+            "that were stopped at a rung, up to there, with a cross and their number."
         )
     else:
         how = (
-            "One line is one run; a cross ends a run that was stopped there, a ring one that failed or is "
-            "still running. Nothing is drawn beyond what a run reached"
+            "One line is one run, drawn to where it came: a cross ends one that was stopped, a ring one that "
+            "failed or is still running."
         )
-    fewer = (
-        f" The first {len(seeds)} of {len(search.seeds)} seeds are shown."
-        if len(seeds) < len(search.seeds)
-        else ""
-    )
-    dotted = (
-        ""
-        if search.early_stopping is None
-        else " Dotted lines: rungs, where weak runs are stopped by their best value so far."
-    )
-    caption = (
-        f"{search.objective.label[0].upper()}{search.objective.label[1:]} by epoch, one panel per search seed, as "
-        f"seeds start from different models. {how}.{dotted} n = {len(search.runs)} runs of "
-        f"{len(search.proposals)} proposals.{fewer}"
+    caption = style.sentences(
+        f"{search.objective.label} by epoch; seeds start from different models and have a panel each.",
+        how,
+        "Dotted: rungs, which compare the best value so far." if search.early_stopping else None,
+        f"n = {style.count(len(search.runs))} runs of {style.count(len(search.proposals))} proposals.",
+        f"{len(seeds)} of {len(search.seeds)} seeds are shown." if len(seeds) < len(search.seeds) else None,
     )
     return style.Chart("curves", "Learning curves of the search", caption, figures)
 
@@ -62,8 +59,8 @@ def _panel(search: SearchRecords, seed: int, quantiles: pd.DataFrame | None) -> 
         _finish(axes)
         axes.set_ylabel(search.objective.metric)
         counts = search.runs.loc[search.runs["seed"] == seed, "status"].value_counts()
-        told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        axes.set_title(f"seed {seed}: {told}")
+        told = ", ".join(f"{style.count(n)} {name}" for name, n in counts.items())
+        style.title(axes, f"seed {seed}", told)
     return drawing
 
 
@@ -119,8 +116,27 @@ def _bands(axes: Axes, quantiles: pd.DataFrame) -> None:
 def arm_curves_chart(study: Study) -> style.Chart:
     """Draw every arm's paired difference to the baseline by epoch."""
     table = arm_curves(study)
-    drawing, axes = style.figure(height=3.1)
     arms = list(dict.fromkeys(table["arm"]))
+    panels = np.array_split(arms, math.ceil(len(arms) / _MOST_ARMS))
+    drawn = table[["mean", "ci_low", "ci_high"]]
+    limits = (min(0.0, drawn.min().min()), max(0.0, drawn.max().max()))
+    figures = tuple(_arms_panel(study, table, list(map(str, panel)), limits) for panel in panels)
+    n = table["n"]
+    counts = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    caption = style.sentences(
+        f"{study.headline} on validation: arm minus {study.baseline}, same seed and epoch.",
+        f"Mean and 95 % paired-t interval over n = {counts} seeds; it holds at one epoch, not for a curve.",
+        "Validation chose the epoch of each run, so the table on test videos decides."
+        if study.protocol != "reference"
+        else None,
+    )
+    return style.Chart("arm_curves", "Learning curves of the arms", caption, figures)
+
+
+def _arms_panel(
+    study: Study, table: pd.DataFrame, arms: Sequence[str], limits: tuple[float, float]
+) -> Figure:
+    drawing, axes = style.figure(height=3.1)
     with style.styled():
         axes.axhline(0, color=style.INK, linewidth=1)
         for arm in arms:
@@ -130,17 +146,12 @@ def arm_curves_chart(study: Study) -> style.Chart:
                 rows["epoch"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.12, linewidth=0
             )
             axes.plot(rows["epoch"], rows["mean"], color=colour, label=arm, marker="o", markersize=3)
+        margin = 0.04 * (limits[1] - limits[0]) or 1.0
+        axes.set_ylim(limits[0] - margin, limits[1] + margin)
         _finish(axes)
         axes.set_ylabel(f"{study.headline} minus {study.baseline}")
-        style.legend_below(drawing, axes, columns=2)
-    n = table["n"]
-    counts = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-    caption = (
-        f"{study.headline} on validation, arm minus {study.baseline} on the same seed at the same epoch: mean "
-        f"and 95 % paired-t interval over n = {counts} seeds. Intervals hold at one epoch, not for a whole "
-        "curve; validation videos chose the epoch of each run, so the table on test videos decides."
-    )
-    return style.Chart("arm_curves", "Learning curves of the arms", caption, (drawing,))
+        style.legend_below(drawing, axes)
+    return drawing
 
 
 def _finish(axes: Axes) -> None:

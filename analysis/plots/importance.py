@@ -19,26 +19,26 @@ def importance_chart(study: Study) -> style.Chart:
         _panel(search, final[final["evaluator"] == evaluator], order, evaluator) for evaluator in EVALUATORS
     ]
     n, proposals = int(final["n"].iloc[0]), len(search.proposals)
-    notes = ""
-    rule = search.early_stopping
+    rule, early = search.early_stopping, None
     if rule is not None and n < proposals:
         rung = min(rule.rungs)
         early = importances(search, search.values_at(rung), evaluators=EVALUATORS[:1])
         figures.append(_panel(search, early, order, f"{EVALUATORS[0]}, after epoch {rung}"))
-        notes = (
-            f" The {proposals - n} proposals without a final value are missing from these, and not at random: "
-            f"weak ones were stopped. The last panel has no such gap but a preliminary value: the one after "
-            f"epoch {rung}, which {early['n'].iloc[0]} proposals have."
-        )
-    sample = f", {MAX_SAMPLE} at a time" if n > MAX_SAMPLE else ""
-    left_out = [parameter.label for parameter in search.parameters if parameter.conditional]
-    if left_out:
-        notes += f" Left out, as only some proposals have them: {', '.join(left_out)}."
-    caption = (
-        f"Share of each parameter in what decides {search.objective.label}; shares sum to 100 % whether they "
-        f"matter or not. From {n} of {proposals} proposals, each its mean over {len(search.seeds)} search "
-        f"seeds. Bars hold 90 % of {NUM_RESAMPLES} resamples of the proposals{sample}; left of the dashed "
-        f"line lies what chance gives (95 % of the shares with shuffled values).{notes}"
+    conditional = [parameter.label for parameter in search.parameters if parameter.conditional]
+    caption = style.sentences(
+        f"Share of each parameter in what decides {search.objective.label}; shares sum to 100 % whether "
+        "parameters matter or not.",
+        f"From {style.count(n)} of {style.count(proposals)} proposals, each its mean over "
+        f"{len(search.seeds)} search seeds.",
+        f"Bars hold 90 % of {NUM_RESAMPLES} resamples of the proposals"
+        f"{f', {MAX_SAMPLE} at a time' if n > MAX_SAMPLE else ''}.",
+        "Shaded: what chance gives, up to 95 % of the shares with shuffled values.",
+        None
+        if early is None
+        else f"The other {style.count(proposals - n)} proposals were mostly stopped because they were weak, so "
+        "what made them weak counts too little; the last panel has all that reached the first rung "
+        f"(n = {style.count(int(early['n'].iloc[0]))}), by their preliminary value there.",
+        f"Left out, as only some proposals have them: {', '.join(conditional)}." if conditional else None,
     )
     return style.Chart("importance", "Importance of the parameters", caption, tuple(figures))
 

@@ -10,8 +10,8 @@ from analysis.plots import style
 from analysis.plots.ranges import tick_values
 from analysis.search.proposals import Parameter, SearchRecords, search_of
 
-_MOST_BEST = 60
-_MOST_OTHERS = 240
+_MOST_BEST = 40
+_MOST_OTHERS = 120
 
 
 def parallel_chart(study: Study) -> style.Chart:
@@ -43,19 +43,16 @@ def parallel_chart(study: Study) -> style.Chart:
         bar = drawing.colorbar(drawn, ax=axes, orientation="horizontal", pad=0.03, aspect=40, shrink=0.9)
         bar.outline.set_visible(False)
         bar.set_label(search.objective.label)
-    texts = [
-        f"{len(best)} {'complete' if len(best) == len(complete) else 'best of the complete'} proposals in colour"
-    ]
-    if len(others):
-        texts.append(f"{len(shown)} of the {len(others)} other complete ones in dark grey")
-    if len(rest):
-        texts.append(
-            f"{len(unvalued)} of the {len(rest)} without a value (stopped, failed or running) in light grey"
-        )
-    winner_text = " Thick line: the winner." if len(winner) else ""
-    caption = (
-        f"One line is one proposal, one axis one parameter over its searched range. {'; '.join(texts)}; chosen "
-        f"at random where not all are drawn.{winner_text} Colour: mean over {len(search.seeds)} search seeds."
+    caption = style.sentences(
+        "One line is one proposal, one axis one parameter over its searched range.",
+        f"Colour: {'all' if len(best) == len(complete) else 'the best'} {len(best)} of "
+        f"{style.count(len(complete))} complete proposals, by their mean over {len(search.seeds)} search seeds.",
+        f"Dark grey: {len(shown)} of the {style.count(len(others))} others." if len(others) else None,
+        f"Light grey: {len(unvalued)} of {style.count(len(rest))} without a value (stopped, failed, running)."
+        if len(rest)
+        else None,
+        "Where not all are drawn, they are chosen at random." if len(shown) < len(others) else None,
+        "Thick: the winner." if len(winner) else None,
     )
     return style.Chart("parallel", "All parameters at once", caption, (drawing,))
 
@@ -96,7 +93,7 @@ def _axes_of(axes, parameters: tuple[Parameter, ...]) -> None:  # type: ignore[n
 
 
 def _halo() -> dict[str, object]:
-    return {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75}
+    return {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.85}
 
 
 def _position(parameter: Parameter, settings: pd.Series) -> np.ndarray:
@@ -108,4 +105,4 @@ def _lines(axes, search: SearchRecords, proposals: pd.DataFrame, **style_of: obj
     at = np.array([_position(parameter, proposals[parameter.name]) for parameter in search.parameters])
     places = np.arange(len(search.parameters), dtype=np.float64)
     lines = [np.column_stack([column, places])[np.isfinite(column)] for column in at.T]
-    return axes.add_collection(LineCollection(lines, zorder=2, capstyle="round", **style_of))
+    return axes.add_collection(LineCollection(lines, zorder=2, **style_of))

@@ -1,97 +1,101 @@
 """The pretrained models: how far seeds spread, what the gate keeps, and what comes of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.load import Study
 from analysis.plots import style
-from analysis.search.pretraining import pretrained
 from analysis.plots.ablation import seed_values
+from analysis.search.pretraining import pretrained
 
 
 def pretraining_chart(study: Study) -> style.Chart:
     """Draw the pretrained models of all seeds; raises NothingToShow if none is complete."""
     models = pretrained(study)
-    figures = [_spread(study, models)]
-    after = _after(study, models)
-    figures += [after] if after is not None else []
-    values = models["value"]
-    spread = f", mean {values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    gate = ""
-    if study.gate is not None:
-        passed = int(models["passed"].sum())
-        gate = f" Line: the gate, {study.gate.at_least:g}; {passed} of {len(models)} pass, the others are crosses."
-    second = (
-        ""
+    metric, of_arms = models.attrs["metric"], models.attrs["group"] == "arm"
+    groups = list(dict.fromkeys(models["group"]))
+    names = [f"{group} (n = {(models['group'] == group).sum()})" for group in groups]
+    figures = [_strip(study, models, "group", groups, names)]
+    after = None if of_arms else _after(study, models)
+    by_seed = None
+    if of_arms and study.gate is not None:
+        seeds = sorted(models["seed"].unique())
+        passing = set(models.loc[models["seed_passes"], "seed"])
+        names = [f"seed {seed} {'passes' if seed in passing else 'fails'}" for seed in seeds]
+        figures.append(_strip(study, models, "seed", seeds, names))
+        by_seed = f"A seed passes if the models of all its arms do: {len(passing)} of {len(seeds)}."
+    elif after is not None:
+        figures.append(after)
+    spread = models["value"].std(ddof=1)
+    total = f"n = {len(models)}" if np.isnan(spread) else f"n = {len(models)}, sd {spread:.1f}"
+    caption = style.sentences(
+        f"{metric} on validation of each pretrained model ({total}), by the "
+        f"{'arm' if of_arms else 'phase whose seeds they have'}; short lines are means.",
+        None
+        if study.gate is None
+        else f"Dashed: the gate, {study.gate.at_least:g}; {int(models['passed'].sum())} models reach it, the "
+        "others are crosses.",
+        by_seed,
+        None
         if after is None
-        else (
-            " Below: what came of each ablation seed, on test videos; validation and test are different videos, so "
-            "the axes differ in level."
-        )
-    )
-    caption = (
-        f"{models.attrs['metric']} on validation of each pretrained model (n = {len(models)}{spread}), by the "
-        f"phase whose seeds they are.{gate}{second}"
+        else "Second panel: what came of each ablation seed's model; validation and test are different videos, "
+        "so the two axes differ in level.",
     )
     return style.Chart("pretraining", "Pretrained models", caption, tuple(figures))
 
 
-def _spread(study: Study, models: pd.DataFrame) -> Figure:
-    phases = list(dict.fromkeys(models["phase"]))
-    drawing, axes = style.figure(height=0.9 + 0.42 * len(phases))
+def _strip(
+    study: Study, models: pd.DataFrame, by: str, groups: Sequence[object], names: Sequence[str]
+) -> Figure:
+    drawing, axes = style.figure(height=0.9 + (0.42 if by == "group" else 0.26) * len(groups))
     with style.styled():
-        for place, phase in enumerate(reversed(phases)):
-            rows = models[models["phase"] == phase]
-            offsets = np.linspace(-0.2, 0.2, len(rows)) if len(rows) > 1 else np.zeros(1)
-            for passed, marker in ((True, "o"), (False, "x")):
-                of = (rows["passed"] == passed).to_numpy()
-                axes.plot(
-                    rows["value"][of],
-                    offsets[of] + place,
-                    marker,
-                    color=style.SERIES[0] if passed else style.BAD,
-                    markersize=5.5,
-                    alpha=0.8,
-                    markeredgewidth=0 if passed else 1.6,
-                )
-            axes.plot(
-                [rows["value"].mean()] * 2, [place - 0.32, place + 0.32], color=style.INK, linewidth=1.6
-            )
+        for place, group in enumerate(reversed(groups)):
+            rows = models[models[by] == group]
+            if by == "group":
+                mean = rows["value"].mean()
+                axes.plot([mean, mean], [place - 0.34, place + 0.34], color=style.INK, linewidth=1.6)
+            spread = 0.22 if by == "group" else 0.0
+            offsets = np.linspace(-spread, spread, len(rows)) if len(rows) > 1 else np.zeros(1)
+            _dots(axes, rows["value"].to_numpy(), place + offsets, rows["passed"].to_numpy())
         if study.gate is not None:
             axes.axvline(study.gate.at_least, color=style.BAD, linewidth=1.3, linestyle="--")
-        axes.set_yticks(
-            range(len(phases)),
-            [f"{phase} (n = {(models['phase'] == phase).sum()})" for phase in reversed(phases)],
-        )
-        axes.set_ylim(-0.6, len(phases) - 0.4)
+        axes.set_yticks(range(len(groups)), list(reversed(names)))
+        axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"{models.attrs['metric']} on validation")
     return drawing
 
 
+def _dots(axes: Axes, values: np.ndarray, places: np.ndarray, passed: np.ndarray) -> None:
+    good, bad = style.SERIES[0], style.BAD
+    axes.plot(values[passed], places[passed], "o", color=good, markersize=5.5, alpha=0.8, markeredgewidth=0)
+    axes.plot(values[~passed], places[~passed], "x", color=bad, markersize=5.5, markeredgewidth=1.6)
+
+
 def _after(study: Study, models: pd.DataFrame) -> Figure | None:
+    """Draw test values against those of the models that runs start from; None without two seeds."""
     values = seed_values(study)
-    value = models[models["phase"] == "ablation"].set_index("seed")["value"]
-    arms = [study.baseline, *dict.fromkeys(arm for family in study.families for arm in family.arms)]
-    shown = [arm for arm in arms if arm in values and values[arm].notna().sum() > 1]
-    shared = value.index.intersection(values.index)
-    if not shown or len(shared) < 2:
+    start = models[models["group"] == "ablation"].set_index("seed")["value"]
+    arms = dict.fromkeys([study.baseline, *(arm for family in study.families for arm in family.arms)])
+    seeds = start.index.intersection(values.index)
+    shown = [arm for arm in arms if arm in values and values.loc[seeds, arm].notna().sum() > 1]
+    # More than these nobody can tell apart.
+    shown = shown[:5]
+    if not shown:
         return None
     drawing, axes = style.figure(height=2.9)
     with style.styled():
         for arm in shown:
+            colour = style.colour_of(study.arms, arm)
             axes.plot(
-                value[shared],
-                values.loc[shared, arm],
-                "o",
-                color=style.colour_of(study.arms, arm),
-                label=arm,
-                markersize=5,
-                alpha=0.85,
+                start[seeds], values.loc[seeds, arm], "o", color=colour, label=arm, markersize=5, alpha=0.85
             )
-        axes.set_xlabel(f"pretrained, {models.attrs['metric']} on validation")
+        axes.set_xlabel(f"pretrained: {models.attrs['metric']} on validation")
         axes.set_ylabel(f"{study.headline} on test")
-        style.legend_below(drawing, axes, columns=4)
+        style.legend_below(drawing, axes)
     return drawing

@@ -1,15 +1,14 @@
 """How fast the search found its best proposal."""
 
-from matplotlib.figure import Figure
-
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.load import Study
 from analysis.plots import style
 from analysis.search.proposals import search_of
 from analysis.search.regret import regret
 
-_MOST_DOTS = 800
+_MOST_DOTS = 400
 
 
 def regret_chart(study: Study) -> style.Chart:
@@ -28,18 +27,16 @@ def regret_chart(study: Study) -> style.Chart:
         _panel(table["num_trials"], gap, table["regret"], drawn, "trials that have ended"),
         _panel(table["slot_s"] / size, gap, table["regret"], drawn, f"work of all slots ({unit})"),
     )
-    proposals = search.proposals
-    some = "" if len(drawn) == len(table) else f" {len(drawn)} of them are drawn, chosen at random."
-    states = proposals["state"].value_counts()
-    others = ", ".join(
-        f"{states[name]} {name}" for name in ("stopped", "failed", "running") if name in states
-    )
-    caption = (
-        f"Line: how far the best complete proposal so far was from the best of this search, in points of "
-        f"{search.objective.label}, mean over {len(search.seeds)} seeds; the best there is is not known. Dots: "
-        f"the {len(table)} complete proposals.{some} Work counts recorded epochs, pretraining included"
-        f"{f'; {others} proposals have no value, but their trials and work count' if others else ''}. The best "
-        "of many noisy means is too good: the confirmation runs say what remains of it."
+    states = search.proposals["state"].value_counts()
+    others = ", ".join(f"{style.count(n)} {name}" for name, n in states.items() if name != "complete")
+    caption = style.sentences(
+        f"Line: how far the best complete proposal so far was from the best of this search, in "
+        f"{search.objective.label}, mean over {len(search.seeds)} seeds; how good one could be is not known.",
+        f"Dots: the {style.count(len(table))} complete proposals.",
+        f"{len(drawn)} of them are drawn, chosen at random." if len(drawn) < len(table) else None,
+        f"The others ({others}) have no value, but their trials and work count." if others else None,
+        "Work is the time of recorded epochs, pretraining included.",
+        "The best of many noisy means is too good; the confirmation says what remains of it.",
     )
     return style.Chart("regret", "How fast the search found its best", caption, figures)
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis.load import Study
 from analysis.plots import style
@@ -9,7 +10,7 @@ from analysis.search.proposals import SearchRecords, search_of
 from analysis.search.rungs import rung_counts, rungs
 
 _MOST_PANELS = 4
-_MOST_DOTS = 700
+_MOST_DOTS = 400
 
 
 def rungs_chart(study: Study) -> style.Chart:
@@ -21,25 +22,17 @@ def rungs_chart(study: Study) -> style.Chart:
     groups = list(decisions.groupby(["seed", "epoch"]))
     figures = [_counts(rung_counts(decisions))]
     figures += [_panel(search, group, *key) for key, group in groups[:_MOST_PANELS]]
-    order = (
-        "The order is that of the batches"
-        if search.batch is not None
-        else "The order of arrival is estimated from start and epoch times"
-    )
     agreeing = int(decisions["agrees"].sum())
-    fewer = (
-        f" {_MOST_PANELS} of {len(groups)} seeds and rungs are shown." if len(groups) > _MOST_PANELS else ""
-    )
-    some = (
-        f" At most {_MOST_DOTS} runs are drawn in each, chosen at random."
-        if groups and max(len(group) for _, group in groups) > _MOST_DOTS
-        else ""
-    )
-    caption = (
-        f"At a rung a run goes on if its best value so far is among the best {rule.keep:.0%} of those of its "
-        f"seed that came there before it, once {rule.at_least} have. Step line: the value that this asked for; "
-        f"cross: stopped, dot: went on. {order}; with it, {agreeing} of {len(decisions)} decisions on record "
-        f"follow from the thresholds drawn.{fewer}{some}"
+    crowded = max(len(group) for _, group in groups) > _MOST_DOTS
+    caption = style.sentences(
+        f"A run goes on if its best value so far is among the best {rule.keep:.0%} of those of its seed that "
+        f"came to the rung before it, once {rule.at_least} have.",
+        "Step line: the value that this asked for; cross: stopped; dot: went on.",
+        None if search.batch is not None else "The order of arrival is estimated from start and epoch times.",
+        f"{style.count(agreeing)} of {style.count(len(decisions))} decisions on record follow from the "
+        "thresholds drawn.",
+        f"{_MOST_PANELS} of {len(groups)} seeds and rungs are shown." if len(groups) > _MOST_PANELS else None,
+        f"Of many runs {_MOST_DOTS} are drawn, chosen at random." if crowded else None,
     )
     return style.Chart("rungs", "Early stopping at the rungs", caption, tuple(figures))
 
@@ -60,7 +53,7 @@ def _counts(counts: pd.DataFrame) -> Figure:
         )
         for place, row in zip(places, counts.itertuples(), strict=True):
             axes.annotate(
-                f"{row.stopped}",
+                style.count(row.stopped),
                 (row.reached, place),
                 xytext=(4, 0),
                 textcoords="offset points",
@@ -94,9 +87,13 @@ def _panel(search: SearchRecords, decisions: pd.DataFrame, seed: int, epoch: int
                 alpha=0.9 if len(dots) < 200 else 0.5,
                 markeredgewidth=1.5 if stopped else 0,
             )
-        axes.set_title(
-            f"seed {seed}, after epoch {epoch}: {int(decisions['stopped'].sum())} of {len(decisions)} stopped"
+        stopped, reached = int(decisions["stopped"].sum()), len(decisions)
+        style.title(
+            axes,
+            f"seed {seed}, after epoch {epoch}",
+            f"{style.count(stopped)} of {style.count(reached)} stopped",
         )
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("runs in order of arrival")
         axes.set_ylabel(search.objective.metric)
     return drawing

@@ -28,10 +28,11 @@ def _of_arms(study: Study, found: list[Grid]) -> style.Chart:
     figures = tuple(panel for panel in panels if panel is not None)
     if not figures:
         raise NothingToShow("no arm of a grid has two seeds in common with the baseline yet")
-    caption = (
-        f"{study.headline} on the test videos of {study.data}, arm minus {study.baseline} seed by seed. Dots: one seed each; "
-        "line and bar: mean and 95 % paired-t interval, not corrected for the number of values. Values are set "
-        "out in order, not to scale."
+    caption = style.sentences(
+        f"{study.headline} on the test videos of {study.data}: arm minus {study.baseline}, seed by seed.",
+        "Dots: one seed each; line and bars: mean and 95 % paired-t interval, not corrected for the number of "
+        "values.",
+        "Values are set out in order, not to scale.",
     )
     return style.Chart("sensitivity", "Sensitivity to one setting", caption, figures)
 
@@ -95,11 +96,11 @@ def _of_search(search: SearchRecords) -> style.Chart:
         for parameter in search.parameters
         if (bins["parameter"] == parameter.name).any()
     )
-    caption = (
-        f"No arms differ in one setting alone, so this is what the search says: {search.objective.label} of "
-        f"its {len(search.complete())} complete proposals (means over {len(search.seeds)} search seeds) by "
-        "range of each parameter, with the number of proposals; bar: 95 % t interval over proposals. They "
-        "differ in all other settings too and are not paired: a trend here is a question for an ablation."
+    caption = style.sentences(
+        "No arms differ in one number alone, so this is what the search says.",
+        f"{search.objective.label} of {style.count(len(search.complete()))} complete proposals (means over "
+        f"{len(search.seeds)} search seeds) by range of each parameter; bars: 95 % t interval over proposals.",
+        "They differ in all other settings too and are not paired: a trend here is a question for an ablation.",
     )
     return style.Chart("sensitivity", "Sensitivity to one setting (from the search)", caption, figures)
 

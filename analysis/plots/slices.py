@@ -1,5 +1,7 @@
 """The value of every proposal along one parameter at a time."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,8 +12,8 @@ from analysis.plots.ranges import parameter_x, scale_axis
 from analysis.search.proposals import Parameter, SearchRecords, search_of
 from analysis.search.slices import seed_noise, slices
 
-_MOST_DOTS = 600
-_MOST_TICKS = 400
+_MOST_DOTS = 300
+_MOST_TICKS = 120
 
 
 def slices_chart(study: Study) -> style.Chart:
@@ -26,22 +28,20 @@ def slices_chart(study: Study) -> style.Chart:
     )
     rest = len(search.proposals) - len(complete)
     shown = min(len(complete), _MOST_DOTS)
-    some = f" {shown} of them are drawn, chosen at random." if shown < len(complete) else ""
-    ticks = (
-        f" Ticks at the foot: the {rest} proposals without a value (stopped, failed or still running)."
+    caption = style.sentences(
+        f"{search.objective.label} of {style.count(len(complete))} complete proposals, each its mean over "
+        f"{len(search.seeds)} search seeds.",
+        f"{shown} of them are drawn, chosen at random." if shown < len(complete) else None,
+        "Ring: the published defaults; star: the winner.",
+        f"Ticks at the foot: settings of {min(rest, _MOST_TICKS)} of the {style.count(rest)} proposals without "
+        "a value (stopped, failed or running)."
         if rest
-        else ""
-    )
-    bar = (
-        ""
-        if np.isnan(noise)
-        else " The bar at the left spans ± 1 standard error of such a mean, from what seeds and proposals do not explain."
-    )
-    caption = (
-        f"{search.objective.label[0].upper()}{search.objective.label[1:]} of the {len(complete)} complete proposals, each its mean over "
-        f"{len(search.seeds)} search seeds.{some}{ticks}{bar} Ring: the published defaults (proposal 0); star: "
-        "the winner. All other parameters vary too, and the sampler went where it found good values: a slice "
-        "shows association, not effect."
+        else None,
+        None
+        if math.isnan(noise)
+        else "Bar at the left: ± 1 standard error of such a mean, from what neither seed nor proposal explains.",
+        "The other parameters vary too, and the sampler went where values were good: a slice shows "
+        "association, not effect.",
     )
     return style.Chart("slices", "One parameter at a time", caption, figures)
 
@@ -82,7 +82,7 @@ def _panel(search: SearchRecords, parameter: Parameter, table: pd.DataFrame, noi
                 markersize=size,
                 markeredgecolor=edge,
             )
-        if not np.isnan(noise):
+        if not math.isnan(noise):
             axes.errorbar(
                 0.04,
                 valued["value"].mean(),

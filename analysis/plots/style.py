@@ -46,6 +46,7 @@ _RC: Final = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titlepad": 8.0,
     "axes.labelsize": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -53,6 +54,7 @@ _RC: Final = {
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
     "axes.grid": True,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
@@ -62,11 +64,17 @@ _RC: Final = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "xtick.minor.size": 1.6,
+    "ytick.minor.size": 1.6,
     "ytick.labelsize": 8.5,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
     "figure.facecolor": PAPER,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
     "axes.facecolor": PAPER,
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "pdf.fonttype": 42,
@@ -117,11 +125,16 @@ def to_png(drawing: Figure, *, dpi: int = 2 * _DPI) -> bytes:
     return content.getvalue()
 
 
-def legend_below(drawing: Figure, axes: Axes, columns: int = 3) -> None:
-    """Put the legend of some axes below them, where it covers no data."""
+def legend_below(drawing: Figure, axes: Axes, columns: int | None = None) -> None:
+    """Put the legend of some axes below them, where it covers no data, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
+    if not handles:
+        return
+    if columns is None:
+        # In inches: handle, gaps, and a generous width of a letter.
+        of_each = 0.5 + 0.075 * max(map(len, labels))
+        columns = max(1, min(len(labels), int(drawing.get_figwidth() / of_each)))
+    drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
 def colour_of(names: Sequence[str], name: str) -> str:
@@ -129,9 +142,23 @@ def colour_of(names: Sequence[str], name: str) -> str:
     return SERIES[list(names).index(name) % len(SERIES)]
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """Return a difference as text with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+def title(axes: Axes, words: str, below: str = "") -> None:
+    """Head a panel; `below` stands under its title in small print."""
+    axes.set_title(words, pad=19.0 if below else 8.0)
+    if below:
+        axes.annotate(
+            below, (0, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points", fontsize=8.5
+        ).set_color(MUTED)
+
+
+def sentences(*parts: str | None) -> str:
+    """Return a caption of whole sentences; those that are None or empty do not apply."""
+    return " ".join(part for part in parts if part)
+
+
+def count(number: int) -> str:
+    """Return a number of things with its thousands set apart."""
+    return f"{number:,}".replace(",", "\u2009")
 
 
 def sampled(count: int, most: int) -> np.ndarray:

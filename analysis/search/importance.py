@@ -39,7 +39,7 @@ EVALUATORS: Final = ("fANOVA", "MDI", "PED-ANOVA")
 MIN_PROPOSALS: Final = 8
 NUM_RESAMPLES: Final = 20
 # fANOVA's time grows with the square of a tree's leaves; every resample grows trees of its own.
-MAX_SAMPLE: Final = 120
+MAX_SAMPLE: Final = 300
 _TREES: Final = 8
 _DEPTH: Final = 4
 
@@ -50,15 +50,16 @@ def importances(
     *,
     evaluators: Sequence[str] = EVALUATORS,
     resamples: int = NUM_RESAMPLES,
-    chance: bool = True,
+    chance_resamples: int = NUM_RESAMPLES // 2,
 ) -> pd.DataFrame:
     """Return one row per evaluator and parameter: importance, low, high, chance, n.
 
     From the proposals that are complete on every search seed, by their means; or from `values` by proposal.
     `low` and `high` hold the middle 90 % of `resamples` drawn with replacement, `importance` is their mean;
-    `chance` is the 95 % quantile of all parameters' shares with values shuffled, one for each evaluator (nan without `chance`). n is
-    the number of proposals; where there are more than MAX_SAMPLE, a resample draws so many. Parameters that are searched in some proposals only are
-    left out. Raises NothingToShow below MIN_PROPOSALS, or if all values are equal.
+    `chance` is the 95 % quantile of all parameters' shares over `chance_resamples` with values shuffled, one
+    for each evaluator. n is the number of proposals; where there are more than MAX_SAMPLE, a resample draws
+    so many. Parameters that are searched in some proposals only are left out.
+    Raises NothingToShow below MIN_PROPOSALS, or if all values are equal.
     """
     settings = search.proposals.set_index("proposal")
     worth = (settings["value"] if values is None else values).dropna()
@@ -72,16 +73,14 @@ def importances(
         )
     if worth.nunique() == 1:
         raise NothingToShow("all proposals are worth the same, so no parameter can matter")
-    trials = _trials(parameters, settings.loc[worth.index], worth)
+    sample = _Proposals(parameters, settings.loc[worth.index], worth)
     direction = "maximize" if search.objective.direction == "max" else "minimize"
     with _quiet():
-        shares = np.array(list(_resampled(trials, direction, evaluators, resamples, shuffled=False)))
-        by_chance = np.full_like(shares, np.nan)
-        if chance:
-            by_chance = np.array(list(_resampled(trials, direction, evaluators, resamples, shuffled=True)))
+        shares = np.array(list(_resampled(sample, direction, evaluators, resamples, shuffled=False)))
+        chance = np.array(list(_resampled(sample, direction, evaluators, chance_resamples, shuffled=True)))
     rows = []
     for place, evaluator in enumerate(evaluators):
-        limit = np.quantile(by_chance[:, place], 0.95)
+        limit = np.quantile(chance[:, place], 0.95) if chance_resamples else np.nan
         for column, parameter in enumerate(parameters):
             share = shares[:, place, column]
             low, high = np.quantile(share, [0.05, 0.95])
@@ -91,7 +90,7 @@ def importances(
 
 
 def _resampled(
-    trials: Sequence[FrozenTrial],
+    proposals: "_Proposals",
     direction: str,
     evaluators: Sequence[str],
     resamples: int,
@@ -99,17 +98,15 @@ def _resampled(
     shuffled: bool,
 ) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(int(shuffled))
-    names = sorted(trials[0].params)
-    wanted = list(trials[0].params)
+    # In this order: Optuna's MDI gives shares to the wrong names in any other.
+    names = sorted(proposals.distributions)
     for seed in range(resamples):
-        drawn = [trials[i] for i in generator.integers(len(trials), size=min(len(trials), MAX_SAMPLE))]
-        if shuffled:
-            values = generator.permutation([trial.value for trial in drawn])
-            drawn = [_with_value(trial, value) for trial, value in zip(drawn, values, strict=True)]
+        drawn = generator.integers(len(proposals.values), size=min(len(proposals.values), MAX_SAMPLE))
+        values = proposals.values[generator.permutation(drawn) if shuffled else drawn]
         study = optuna.create_study(direction=direction)
-        study.add_trials(drawn)
+        study.add_trials([proposals.trial(*pair) for pair in zip(drawn, values, strict=True)])
         shares = [_shares(study, _evaluator(name, seed), names) for name in evaluators]
-        yield np.array([[share[name] for name in wanted] for share in shares])
+        yield np.array([[share[name] for name in proposals.distributions] for share in shares])
 
 
 def _evaluator(name: str, seed: int) -> BaseImportanceEvaluator:
@@ -145,15 +142,20 @@ def _shares(study: optuna.Study, evaluator: BaseImportanceEvaluator, names: list
         return dict.fromkeys(names, 1 / len(names))
 
 
-def _trials(parameters: Sequence[Parameter], settings: pd.DataFrame, values: pd.Series) -> list[FrozenTrial]:
-    distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
-    columns = [_plain(parameter, settings[parameter.name]) for parameter in parameters]
-    return [
-        create_trial(
-            params=dict(zip(distributions, row, strict=True)), distributions=distributions, value=value
-        )
-        for *row, value in zip(*columns, values.tolist(), strict=True)
-    ]
+class _Proposals:
+    """The proposals in Optuna's terms."""
+
+    def __init__(self, parameters: Sequence[Parameter], settings: pd.DataFrame, values: pd.Series) -> None:
+        self.distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
+        self.values = values.to_numpy()
+        self._settings = [_plain(parameter, settings[parameter.name]) for parameter in parameters]
+
+    def trial(self, place: int, value: float) -> FrozenTrial:
+        """Return the proposal at a place, worth a value."""
+        settings = {
+            name: of_all[place] for name, of_all in zip(self.distributions, self._settings, strict=True)
+        }
+        return create_trial(params=settings, distributions=self.distributions, value=float(value))
 
 
 def _plain(parameter: Parameter, values: pd.Series) -> list[Any]:
@@ -166,7 +168,3 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.integer:
         return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-
-
-def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
-    return create_trial(params=trial.params, distributions=trial.distributions, value=float(value))

@@ -64,7 +64,7 @@ def rungs(search: SearchRecords) -> pd.DataFrame:
                 group["stopped"],
             )
         )
-        for order, (run, others, threshold) in enumerate(_thresholds(arrivals, rule, search.batch)):
+        for order, (run, others, threshold) in enumerate(_thresholds(arrivals, rule, search.batch), 1):
             expected = not math.isnan(threshold) and run.value < threshold
             value, needed = run.value * search.objective.sign, threshold * search.objective.sign
             known = (seed, epoch, order, run.trial, run.proposal, value, others, needed)

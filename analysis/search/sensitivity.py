@@ -45,7 +45,7 @@ def grids(study: Study) -> list[Grid]:
 
 
 def search_bins(search: SearchRecords) -> pd.DataFrame:
-    """Return by parameter and bin the mean of the complete proposals in it: parameter, low, high, n, mean, ...
+    """Return the mean of the complete proposals by parameter and bin, with how many they are.
 
     Numeric parameters are cut at quantiles of their settings, at most five bins of three or more proposals;
     one with options has a bin per option (`option`). ci_low and ci_high: t interval over proposals. The
