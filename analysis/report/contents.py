@@ -3,55 +3,86 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from analysis.cautions import Kind
 from analysis.load import Study
 from analysis.plots.ablation import ablation_chart
+from analysis.plots.alignment import alignment_charts
 from analysis.plots.contours import contours_chart
 from analysis.plots.curves import arm_curves_chart, curves_chart
+from analysis.plots.errors import errors_charts
 from analysis.plots.importance import importance_chart
 from analysis.plots.parallel import parallel_chart
 from analysis.plots.pretraining import pretraining_chart
 from analysis.plots.regret import regret_chart
 from analysis.plots.rungs import rungs_chart
+from analysis.plots.sensitivity import sensitivity_chart
 from analysis.plots.slices import slices_chart
 from analysis.plots.style import Chart
 from analysis.plots.timeline import timeline_charts
 from analysis.tables.ablation_paper import paper_table
+from analysis.tables.best import best_table
+from analysis.tables.cost import cost_table
+from analysis.tables.grid import grid_table
+from analysis.tables.pretraining import pretraining_table
+from analysis.tables.sensitivity import sensitivity_table
 from analysis.tables.table import Table
 
 Part = Callable[[Study], Table | Chart | Sequence[Table] | Sequence[Chart]]
 
 
 class Section(NamedTuple):
-    """A heading, what it is about in a sentence or two, and its parts in order."""
+    """A heading, what it is about, its parts in order, and the kinds of cautions that its reader needs."""
 
     name: str  # of its anchor
     title: str
     lead: str
     parts: tuple[Part, ...]
+    cautions: tuple[Kind, ...] = ()
 
 
 FIRST_PICTURE: Final = ablation_chart
+FIRST_CAUTIONS: Final[tuple[Kind, ...]] = (
+    "unfinished",
+    "test selection",
+    "same seeds",
+    "extended",
+    "missing seeds",
+    "too few seeds",
+)
 
 SECTIONS: Final[tuple[Section, ...]] = (
     Section(
         "ablation",
         "Which part matters",
-        "Every arm leaves a part of the method out or puts something else in its place. All arms of a seed "
-        "start from the same pretrained model, so that they differ in nothing else.",
-        (paper_table, arm_curves_chart),
+        "Every arm leaves a part of the method out, or puts something else in its place. All arms share "
+        "their seeds, so that a difference is taken seed by seed.",
+        (paper_table, grid_table, arm_curves_chart),
+        (
+            "disagreement",
+            "interval across 0",
+            "too little power",
+            "identical values",
+            "control as good",
+            "uncorrected",
+            "context",
+        ),
     ),
     Section(
         "pretraining",
-        "Pretraining",
-        "The models that all arms start from: how much they owe to their seed, and which of them count.",
-        (pretraining_chart,),
+        "Pretrained models",
+        "What the arms start from: how much it owes to its seed, and what comes of it.",
+        (pretraining_chart, pretraining_table),
+        ("gate",),
     ),
     Section(
         "search",
-        "The search and its settings",
+        "The search",
         "Which settings were tried, which of them matter to the objective, and how the search went. All of "
         "this is exploration: it chose the settings, and supports no claim about the method.",
         (
+            best_table,
+            sensitivity_chart,
+            sensitivity_table,
             importance_chart,
             regret_chart,
             slices_chart,
@@ -60,11 +91,14 @@ SECTIONS: Final[tuple[Section, ...]] = (
             curves_chart,
             rungs_chart,
         ),
+        ("tuning",),
     ),
     Section(
         "localization",
         "What the models do",
-        "The same test videos as two arms see them, and the errors that their detections make.",
-        (timeline_charts,),
+        "A few test videos as two arms see them, how pairs of videos align, and the errors that the "
+        "detections make.",
+        (timeline_charts, alignment_charts, errors_charts),
     ),
+    Section("cost", "What it cost", "Computing time of every part of the study.", (cost_table,)),
 )

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.ablation import ablation_table
+from analysis.cautions import Kind, cautions
 from analysis.load import Study, load_study
 from analysis.plots.style import PANEL_IN, Chart, to_svg
-from analysis.report.contents import FIRST_PICTURE, SECTIONS, Part, Section
+from analysis.report.contents import FIRST_CAUTIONS, FIRST_PICTURE, SECTIONS, Part, Section
 from analysis.report.provenance import facts, provenance, records_as_of
 from analysis.report.story import tell
 from analysis.tables.html import render
@@ -70,6 +71,7 @@ class Built:
 
     section: Section
     items: tuple[Item, ...]
+    cautions: tuple[str, ...]
 
 
 def write_report(out: str | Path) -> str:
@@ -96,6 +98,11 @@ def show_report(out: str | Path, console: Console) -> None:
 def build_report(study: Study) -> str:
     """Return the page of a study, finished or not; the same records give the same page."""
     table = ablation_table(study)
+    found = cautions(study, table)
+
+    def of(kinds: Sequence[Kind]) -> tuple[str, ...]:
+        return tuple(caution.words for caution in found if caution.kind in kinds)
+
     script = _read("script.js")
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -104,12 +111,16 @@ def build_report(study: Study) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    built = [Built(section, tuple(_laid_out(_items(study, section.parts)))) for section in SECTIONS]
+    built = [
+        Built(section, tuple(_laid_out(_items(study, section.parts))), of(section.cautions))
+        for section in SECTIONS
+    ]
     return environment.get_template("template.html").render(
         study=study,
         story=tell(study, table),
         facts=facts(study),
         first=list(_items(study, (FIRST_PICTURE,))),
+        cautions=of(FIRST_CAUTIONS),
         sections=built,
         headings=[
             ("story", "The study in words"),
@@ -130,7 +141,7 @@ def _read(name: str) -> str:
 
 def _items(study: Study, parts: Sequence[Part]) -> Iterator[Item]:
     for part in parts:
-        title = re.sub("_(table|chart)s?$", "", part.__name__).replace("_", " ").capitalize()
+        title = re.sub("_(table|chart)s?$", "", part.__name__).replace("_", " ")
         try:
             made = part(study)
             yield from [_set(thing) for thing in (made if isinstance(made, Sequence) else [made])]
@@ -158,14 +169,22 @@ def _set(thing: Table | Chart) -> Item:
 
 
 def _laid_out(items: Iterable[Item]) -> Iterator[Item]:
-    """Pair panels that follow one another; one that is left over has its caption beside it."""
-    for is_panel, run in groupby(items, lambda item: isinstance(item, Picture) and item.shape == "panel"):
+    """Pair panels, the last with its caption beside it; what is absent comes last, by reason."""
+    absent: dict[tuple[str, bool], list[str]] = {}
+    present: list[Picture | Grid] = []
+    for item in items:
+        if isinstance(item, Absent):
+            absent.setdefault((item.reason, item.is_fault), []).append(item.title)
+        else:
+            present.append(item)
+    for is_panel, run in groupby(present, lambda item: isinstance(item, Picture) and item.shape == "panel"):
         together = list(run)
-        if is_panel and len(together) % 2:
-            last = together.pop()
-            assert isinstance(last, Picture)
-            together.append(replace(last, shape="beside"))
+        last = together[-1]
+        if is_panel and len(together) % 2 and isinstance(last, Picture):
+            together[-1] = replace(last, shape="beside")
         yield from together
+    for (reason, is_fault), titles in absent.items():
+        yield Absent(", ".join(titles).capitalize(), reason, is_fault)
 
 
 def _inline(svg: str, name: str, title: str) -> Markup:

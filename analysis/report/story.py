@@ -75,9 +75,9 @@ def _effect(row: pd.Series, digits: int) -> str:
 
 
 def _p_words(values: Sequence[float]) -> str:
-    texts = list(dict.fromkeys(p_value(value) for value in values))
-    each = " each" if len(values) > 1 and len(texts) == 1 else ""
-    return f"sign-flip p = {join(texts)}{each} after Holm’s correction".replace("= <", "< ")
+    low, high = p_value(min(values)), p_value(max(values))
+    p = f"{low} to {high}" if low != high else f"{low} each" if len(values) > 1 else low
+    return f"sign-flip p {'' if p.startswith('<') else '= '}{p} after Holm’s correction"
 
 
 def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
@@ -116,24 +116,31 @@ def _is_gain(study: Study, main: pd.DataFrame, arm: str) -> bool:
 
 
 def _asked(study: Study) -> str:
-    compared = [arm for family in study.families for arm in family.arms]
-    others = [arm for arm in study.arms if arm not in (*compared, study.baseline, *study.controls)]
-    controls = f", {join(study.controls)} as controls" if study.controls else ""
-    beside = f", {join(others)} beside them" if others else ""
-    what = f"{join(list(dict.fromkeys(compared)))} against {study.baseline}" if compared else join(study.arms)
+    questions = [f"{join(family.arms)} with {family.against}" for family in study.families]
+    compares = f" It compares {join(questions)} on {_metrics(study)}" if questions else ""
+    controls = f", and has {join(study.controls)} as controls" if questions and study.controls else ""
     return (
-        f"The recipe {study.recipe} was trained on {study.data} with {study.num_seeds} seeds for every arm: "
-        f"{what}{controls}{beside}. Arms share their seeds, so every difference is taken seed by seed: the "
-        "spread between seeds, which is usually larger than the effect, cancels."
+        f"The recipe {study.recipe} was trained on {study.data}, {count(len(study.arms), 'arm')} with "
+        f"{count(study.num_seeds, 'seed')} each.{compares}{controls}{'.' if questions else ''} "
+        "Arms share their seeds, so every difference is taken seed by seed: what a seed does to all arms "
+        "alike cancels."
     )
+
+
+def _metrics(study: Study) -> str:
+    return join(list(dict.fromkeys(family.metric for family in study.families)))
 
 
 def _searched(study: Study) -> str:
     search: Mapping[str, Any] = study.definition.get("search") or {}
     trials = study.trials[study.trials["phase"] == "search"]
     finetunes = trials[trials["proposal"].notna()]
-    if not search or finetunes.empty:
-        return ""
+    if not search:
+        return (
+            "Nothing was searched: every arm is laid over the recipe’s defaults." if study.definition else ""
+        )
+    if finetunes.empty:
+        return "The search of the settings has no trial yet."
     stopped = int((finetunes["status"] == "stopped").sum())
     text = (
         f"The settings come from a search over {count(len(search['parameters']), 'parameter')}: "

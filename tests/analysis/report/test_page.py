@@ -5,14 +5,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
+from analysis.cautions import Kind
 from analysis.load import Study, load_study
 from analysis.plots.style import VARIABLES, Chart, figure
 from analysis.report import build_report, page, write_report
-from analysis.report.contents import SECTIONS, Section
+from analysis.report.contents import FIRST_CAUTIONS, SECTIONS, Section
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from study.records import RecordsError
 
@@ -66,6 +68,10 @@ def some_charts(study: Study) -> list[Chart]:
 
 
 def empty_chart(study: Study) -> Chart:
+    raise NothingToShow("this study has no search")
+
+
+def void_charts(study: Study) -> list[Chart]:
     raise NothingToShow("this study has no search")
 
 
@@ -156,9 +162,9 @@ def test_every_colour_of_the_pictures_has_a_light_and_a_dark_value() -> None:
 def test_parts_that_cannot_be_made_say_why(
     write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_parts(monkeypatch, empty_chart, unreadable_table, broken_table, some_table)
+    with_parts(monkeypatch, empty_chart, void_charts, unreadable_table, broken_table, some_table)
     text = Page(build_report(load_study(write_study(VALUES)))).text
-    assert "Empty: this study has no search" in text
+    assert "Empty, void: this study has no search" in text
     assert "Unreadable: its records cannot be read: predictions/3.parquet is missing" in text
     assert "Broken: ZeroDivisionError: a mistake; please report this" in text
     assert "A table" in text
@@ -181,6 +187,15 @@ def test_report_of_an_unfinished_study_says_so(write_study: Callable[..., Path])
 def test_report_of_a_study_that_has_just_begun(write_study: Callable[..., Path]) -> None:
     out = write_study({}, finished=False, winner=None)
     assert "No answer yet" in build_report(load_study(out))
+
+
+def test_cautions_stand_where_they_are_needed(write_study: Callable[..., Path]) -> None:
+    text = Page(build_report(load_study(write_study(VALUES, protocol="reference")))).text
+    first, _, rest = text.partition("Contents")
+    assert "Before you conclude" in first and "chosen on the test videos" in first
+    assert "With care" in rest
+    kinds = [kind for section in SECTIONS for kind in section.cautions] + list(FIRST_CAUTIONS)
+    assert sorted(kinds) == sorted(get_args(Kind))
 
 
 def test_no_part_of_a_small_study_is_broken(write_study: Callable[..., Path]) -> None:
