@@ -14,6 +14,7 @@ from analysis.ablation import (
     paired_trials,
 )
 from analysis.conclusion import verdict
+from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.tables.combine import combined_long, labels
 from analysis.tables.components import components, has_component
@@ -24,12 +25,12 @@ CONTROLS = "controls"
 UNTRAINED = "without training"
 
 
-def paper_table(*studies: Study) -> Table:
+def paper_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
     """Return arms × metrics of the test videos; several studies stand side by side, with averages only.
 
     Raises NothingToShow if no arm of any study has a result.
     """
-    tables = [ablation_table(study) for study in studies]
+    tables = [ablation_table(study, intervals) for study in studies]
     if not any(table["n"].gt(0).any() for table in tables):
         raise NothingToShow("no run of the ablation has finished yet")
     parts = [_Part(study, table, len(studies) > 1) for study, table in zip(studies, tables, strict=True)]

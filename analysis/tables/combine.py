@@ -41,7 +41,7 @@ def side_by_side(studies: Sequence[Study], make: Callable[[Study], Table], num_s
         if len(reasons) == 1:
             raise NothingToShow(reasons.pop())
         raise NothingToShow("; ".join(f"{name}: {reason}" for name, reason in absent))
-    together = tables[0] if len(tables) == 1 else _joined(shown, tables, num_stubs)
+    together = tables[0] if len(studies) == 1 else _joined(shown, tables, num_stubs)
     notes = (*together.notes, *(f"{name} is not shown: {reason}." for name, reason in absent))
     return replace(together, notes=notes)
 

@@ -8,27 +8,29 @@ import pandas as pd
 from analysis._text import NONE, decimals, mean_sd, p_value, signed
 from analysis.ablation import Comparison, ablation_table, main_table, paired_trials
 from analysis.conclusion import verdict
+from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.search.sensitivity import Grid, grids
 from analysis.tables.combine import side_by_side
+from analysis.tables.comparisons import interval_note
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 
 NO_GRID: Final = "no three arms of this study differ in one number only"
 
 
-def grid_table(*studies: Study) -> Table:
+def grid_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
     """Return values of a parameter × headline metric and paired difference, for arms that differ in it only.
 
     Several studies stand side by side. Raises NothingToShow if no study has results of such arms.
     """
-    return side_by_side(studies, _table)
+    return side_by_side(studies, lambda study: _table(study, intervals))
 
 
-def _table(study: Study) -> Table:
+def _table(study: Study, intervals: IntervalKind) -> Table:
     found = grids(study)
     if not found:
         raise NothingToShow(NO_GRID)
-    table = main_table(study, ablation_table(study))
+    table = main_table(study, ablation_table(study, intervals))
     table = table[table["metric"] == study.headline]
     if not table["n"].gt(0).any():
         raise NothingToShow("no run of the ablation has finished yet")
@@ -65,7 +67,7 @@ def _table(study: Study) -> Table:
         ),
         rows=tuple(rows),
         long=pd.concat(parts, ignore_index=True),
-        notes=tuple(_notes(study, with_second)),
+        notes=tuple(_notes(study, table, with_second, intervals)),
     )
 
 
@@ -131,11 +133,9 @@ def _reason(row: pd.Series) -> str:
     )
 
 
-def _notes(study: Study, with_second: bool) -> Iterator[str]:
-    yield (
-        "The arms of a part differ in this parameter alone. difference: seed by seed, then averaged, with "
-        "its paired-t interval, which is not corrected for the number of rows."
-    )
+def _notes(study: Study, table: pd.DataFrame, with_second: bool, intervals: IntervalKind) -> Iterator[str]:
+    yield ("The arms of a part differ in this parameter alone. difference: seed by seed, then averaged.")
+    yield interval_note(table, intervals)
     if with_second:
         yield "within the grid: difference from the arm that the part is tested against."
     for family in study.families:
