@@ -144,6 +144,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     from analysis.report import show_report
 
     show_report(plan.out, console)
+    from analysis.tensorboard import show_tensorboard
+
+    show_tensorboard(plan.out, console)
     if plan.store.local is not None:
         console.print(f"curves: tensorboard --logdir {plan.out}", markup=False)
     if outcome.trials["failed"]:

@@ -63,7 +63,10 @@ class Curves:
         }
         # Under names of their own: with those of the curves they would be a last point of each.
         final = {f"final/{name}": value for name, value in metrics.items()}
-        for summary in hparams(shown, final):
+        # TensorBoard takes the columns of its HParams tab from the one description of an experiment that it
+        # comes across first; trials of other stages and arms have other settings, so no trial writes one.
+        _, *session = hparams(shown, final)
+        for summary in session:
             writer._get_file_writer().add_summary(summary)
         for name, value in final.items():
             writer.add_scalar(name, value)
