@@ -80,7 +80,7 @@ def write_study(
     for phase, arms, reason in parts:
         for arm, column in (arms or {}).items():
             for seed, value in zip(seeds, column, strict=False):
-                row = _row(len(rows), Cell(phase, "finetune", seed, arm), value)
+                row = _row(len(rows), Cell(phase, "finetune", seed, arm), value, content["headline"])
                 rows.append(replace(row, superseded=reason))
     # A pretraining has a seed but no arm, and must not be taken for one.
     rows.append(_row(len(rows), Cell("ablation", "pretrain", seeds[0], pretrain_key="k"), 1.0))
@@ -90,7 +90,7 @@ def write_study(
     write_tables(store, rows)
 
 
-def _row(trial: int, cell: Cell, value: Value) -> Row:
+def _row(trial: int, cell: Cell, value: Value, metric: str = "score") -> Row:
     if isinstance(value, tuple):
         kind, failure = value
         return Row(trial, cell, {}, "failed", STARTED_AT, failure=failure, failure_kind=kind)  # type: ignore[arg-type]
@@ -98,5 +98,5 @@ def _row(trial: int, cell: Cell, value: Value) -> Row:
         status = value if value in ("running", "waiting", "stopped") else "failed"
         failure = value if status == "failed" else None
         return Row(trial, cell, {}, status, STARTED_AT, failure=failure)  # type: ignore[arg-type]
-    metrics = {"test/score": value, "test/cost": 100 - value}
+    metrics = {f"test/{metric}": value, "test/cost": 100 - value}
     return Row(trial, cell, {}, "complete", STARTED_AT, STARTED_AT, result={"metrics": metrics})
