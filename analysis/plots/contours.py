@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
@@ -82,7 +83,7 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
                     cmap=style.MAP,
                 )
                 filled.set_edgecolor("face")  # no seams between levels
-            drawn = axes.scatter(
+            drawn: ScalarMappable = axes.scatter(
                 at_x,
                 at_y,
                 c=complete["value"],

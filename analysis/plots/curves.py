@@ -29,8 +29,8 @@ def curves_chart(study: Study) -> style.Chart:
     figures = tuple(_panel(search, seed, quantiles) for seed in seeds)
     if crowded:
         how = (
-            "Line and bands: median, middle 50 % and 90 % of the complete runs. Dashed: the median of the runs "
-            "that were stopped at a rung, up to there, with a cross and their number."
+            "Line and bands: median, middle 50 % and 90 % of the complete runs. Dashed: the median of the "
+            "runs that were stopped at a rung, up to there, with a cross and their number."
         )
     else:
         how = (

@@ -35,8 +35,8 @@ def importance_chart(study: Study) -> style.Chart:
         "Shaded: what chance gives, up to 95 % of the shares with shuffled values.",
         None
         if early is None
-        else f"The other {style.count(proposals - n)} proposals were mostly stopped because they were weak, so "
-        "what made them weak counts too little; the last panel has all that reached the first rung "
+        else f"The other {style.count(proposals - n)} proposals were mostly stopped because they were weak, "
+        "so what made them weak counts too little; the last panel has all that reached the first rung "
         f"(n = {style.count(int(early['n'].iloc[0]))}), by their preliminary value there.",
         f"Left out, as only some proposals have them: {', '.join(conditional)}." if conditional else None,
     )
@@ -51,10 +51,10 @@ def _panel(search: SearchRecords, table: pd.DataFrame, order: list[str], title: 
         chance = float(table["chance"].iloc[0])
         axes.axvspan(0, chance, color=style.GRID, alpha=0.35, linewidth=0)
         axes.axvline(chance, color=style.MUTED, linewidth=1, linestyle=(0, (3, 2)))
-        for place, row in enumerate(table.itertuples()):
-            colour = style.SERIES[0] if row.importance > chance else style.MUTED
-            axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.4, alpha=0.45)
-            axes.plot(row.importance, place, "o", color=colour, markersize=6)
+        for place, (_, row) in enumerate(table.iterrows()):
+            colour = style.SERIES[0] if row["importance"] > chance else style.MUTED
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2.4, alpha=0.45)
+            axes.plot(row["importance"], place, "o", color=colour, markersize=6)
         axes.set_yticks(range(len(order)), [labels[name] for name in order])
         axes.set_ylim(-0.6, len(order) - 0.4)
         axes.set_xlim(0, 1)

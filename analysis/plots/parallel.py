@@ -1,7 +1,10 @@
 """All parameters of a proposal at once: parallel coordinates, one axis below the other."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
@@ -46,7 +49,7 @@ def parallel_chart(study: Study) -> style.Chart:
     caption = style.sentences(
         "One line is one proposal, one axis one parameter over its searched range.",
         f"Colour: {'all' if len(best) == len(complete) else 'the best'} {len(best)} of "
-        f"{style.count(len(complete))} complete proposals, by their mean over {len(search.seeds)} search seeds.",
+        f"{style.count(len(complete))} complete proposals, by their mean over {len(search.seeds)} seeds.",
         f"Dark grey: {len(shown)} of the {style.count(len(others))} others." if len(others) else None,
         f"Light grey: {len(unvalued)} of {style.count(len(rest))} without a value (stopped, failed, running)."
         if len(rest)
@@ -57,7 +60,7 @@ def parallel_chart(study: Study) -> style.Chart:
     return style.Chart("parallel", "All parameters at once", caption, (drawing,))
 
 
-def _axes_of(axes, parameters: tuple[Parameter, ...]) -> None:  # type: ignore[no-untyped-def]
+def _axes_of(axes: Axes, parameters: tuple[Parameter, ...]) -> None:
     axes.set_axis_off()
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(len(parameters) - 0.75, -0.45)
@@ -101,8 +104,10 @@ def _position(parameter: Parameter, settings: pd.Series) -> np.ndarray:
     return position / (len(parameter.options) - 1) if parameter.options else position
 
 
-def _lines(axes, search: SearchRecords, proposals: pd.DataFrame, **style_of: object) -> LineCollection:  # type: ignore[no-untyped-def]
+def _lines(axes: Axes, search: SearchRecords, proposals: pd.DataFrame, **look: Any) -> LineCollection:
     at = np.array([_position(parameter, proposals[parameter.name]) for parameter in search.parameters])
     places = np.arange(len(search.parameters), dtype=np.float64)
     lines = [np.column_stack([column, places])[np.isfinite(column)] for column in at.T]
-    return axes.add_collection(LineCollection(lines, zorder=2, **style_of))
+    drawn = LineCollection(lines, zorder=2, **look)
+    axes.add_collection(drawn)
+    return drawn

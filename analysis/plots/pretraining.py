@@ -42,8 +42,8 @@ def pretraining_chart(study: Study) -> style.Chart:
         by_seed,
         None
         if after is None
-        else "Second panel: what came of each ablation seed's model; validation and test are different videos, "
-        "so the two axes differ in level.",
+        else "Second panel: what came of each ablation seed's model; validation and test are different "
+        "videos, so the two axes differ in level.",
     )
     return style.Chart("pretraining", "Pretrained models", caption, tuple(figures))
 

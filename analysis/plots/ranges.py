@@ -45,5 +45,6 @@ def tick_values(parameter: Parameter) -> np.ndarray:
         first, last = np.ceil(np.log10(parameter.low)), np.floor(np.log10(parameter.high))
         decades = 10.0 ** np.arange(first, last + 1)
         return decades if len(decades) > 1 else np.array([parameter.low, parameter.high])
-    values = MaxNLocator(4, integer=parameter.integer).tick_values(parameter.low, parameter.high)
+    locator = MaxNLocator(4, integer=parameter.integer)
+    values = np.asarray(locator.tick_values(parameter.low, parameter.high))
     return values[(values >= parameter.low) & (values <= parameter.high)]

@@ -1,5 +1,6 @@
 """How fast the search found its best proposal."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -41,7 +42,7 @@ def regret_chart(study: Study) -> style.Chart:
     return style.Chart("regret", "How fast the search found its best", caption, figures)
 
 
-def _panel(x: pd.Series, gap: pd.Series, line: pd.Series, drawn, label: str) -> Figure:  # type: ignore[no-untyped-def]
+def _panel(x: pd.Series, gap: pd.Series, line: pd.Series, drawn: np.ndarray, label: str) -> Figure:
     drawing, axes = style.figure(height=2.2)
     with style.styled():
         axes.plot(

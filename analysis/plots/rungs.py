@@ -21,7 +21,7 @@ def rungs_chart(study: Study) -> style.Chart:
     assert rule is not None
     groups = list(decisions.groupby(["seed", "epoch"]))
     figures = [_counts(rung_counts(decisions))]
-    figures += [_panel(search, group, *key) for key, group in groups[:_MOST_PANELS]]
+    figures += [_panel(search, group) for _, group in groups[:_MOST_PANELS]]
     agreeing = int(decisions["agrees"].sum())
     crowded = max(len(group) for _, group in groups) > _MOST_DOTS
     caption = style.sentences(
@@ -42,19 +42,21 @@ def _counts(counts: pd.DataFrame) -> Figure:
     drawing, axes = style.figure(height=0.85 + 0.3 * min(len(counts), 12))
     if len(counts) > 12:
         counts = counts.groupby("epoch")[["reached", "stopped", "went_on"]].sum().reset_index().iloc[::-1]
-        names = [f"epoch {row.epoch}" for row in counts.itertuples()]
+        names = [f"epoch {epoch}" for epoch in counts["epoch"]]
     else:
-        names = [f"seed {row.seed}, epoch {row.epoch}" for row in counts.itertuples()]
+        names = [
+            f"seed {seed}, epoch {epoch}" for seed, epoch in zip(counts["seed"], counts["epoch"], strict=True)
+        ]
     with style.styled():
         places = range(len(counts))
         axes.barh(places, counts["went_on"], color=style.SERIES[0], height=0.62, label="went on")
         axes.barh(
             places, counts["stopped"], left=counts["went_on"], color=style.BAD, height=0.62, label="stopped"
         )
-        for place, row in zip(places, counts.itertuples(), strict=True):
+        for place, (_, row) in zip(places, counts.iterrows(), strict=True):
             axes.annotate(
-                style.count(row.stopped),
-                (row.reached, place),
+                style.count(int(row["stopped"])),
+                (row["reached"], place),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
@@ -69,7 +71,7 @@ def _counts(counts: pd.DataFrame) -> Figure:
     return drawing
 
 
-def _panel(search: SearchRecords, decisions: pd.DataFrame, seed: int, epoch: int) -> Figure:
+def _panel(search: SearchRecords, decisions: pd.DataFrame) -> Figure:
     drawing, axes = style.figure(height=2.3)
     dots = decisions.iloc[style.sampled(len(decisions), _MOST_DOTS)]
     with style.styled():
@@ -87,11 +89,11 @@ def _panel(search: SearchRecords, decisions: pd.DataFrame, seed: int, epoch: int
                 alpha=0.9 if len(dots) < 200 else 0.5,
                 markeredgewidth=1.5 if stopped else 0,
             )
-        stopped, reached = int(decisions["stopped"].sum()), len(decisions)
+        num_stopped, first = int(decisions["stopped"].sum()), decisions.iloc[0]
         style.title(
             axes,
-            f"seed {seed}, after epoch {epoch}",
-            f"{style.count(stopped)} of {style.count(reached)} stopped",
+            f"seed {first['seed']}, after epoch {first['epoch']}",
+            f"{style.count(num_stopped)} of {style.count(len(decisions))} stopped",
         )
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("runs in order of arrival")

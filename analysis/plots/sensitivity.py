@@ -30,8 +30,8 @@ def _of_arms(study: Study, found: list[Grid]) -> style.Chart:
         raise NothingToShow("no arm of a grid has two seeds in common with the baseline yet")
     caption = style.sentences(
         f"{study.headline} on the test videos of {study.data}: arm minus {study.baseline}, seed by seed.",
-        "Dots: one seed each; line and bars: mean and 95 % paired-t interval, not corrected for the number of "
-        "values.",
+        "Dots: one seed each; line and bars: mean and 95 % paired-t interval, not corrected for the number "
+        "of values.",
         "Values are set out in order, not to scale.",
     )
     return style.Chart("sensitivity", "Sensitivity to one setting", caption, figures)
@@ -99,8 +99,8 @@ def _of_search(search: SearchRecords) -> style.Chart:
     caption = style.sentences(
         "No arms differ in one number alone, so this is what the search says.",
         f"{search.objective.label} of {style.count(len(search.complete()))} complete proposals (means over "
-        f"{len(search.seeds)} search seeds) by range of each parameter; bars: 95 % t interval over proposals.",
-        "They differ in all other settings too and are not paired: a trend here is a question for an ablation.",
+        f"{len(search.seeds)} search seeds) by range of each parameter; bars: 95 % t interval.",
+        "Proposals differ in all other settings too and are not paired: a trend asks for an ablation.",
     )
     return style.Chart("sensitivity", "Sensitivity to one setting (from the search)", caption, figures)
 
@@ -109,12 +109,16 @@ def _bin_panel(search: SearchRecords, parameter: Parameter, bins: pd.DataFrame) 
     drawing, axes = style.figure(height=2.1)
     with style.styled():
         places = np.arange(len(bins))
-        for place, row in zip(places, bins.itertuples(), strict=True):
+        for place, (_, row) in zip(places, bins.iterrows(), strict=True):
             axes.plot(
-                [place, place], [row.ci_low, row.ci_high], color=style.SERIES[0], linewidth=2.4, alpha=0.5
+                [place, place],
+                [row["ci_low"], row["ci_high"]],
+                color=style.SERIES[0],
+                linewidth=2.4,
+                alpha=0.5,
             )
             axes.annotate(
-                f"n = {row.n}",
+                f"n = {row['n']}",
                 (place, 0.02),
                 xycoords=("data", "axes fraction"),
                 ha="center",
@@ -122,7 +126,7 @@ def _bin_panel(search: SearchRecords, parameter: Parameter, bins: pd.DataFrame) 
                 fontsize=8,
             )
         axes.plot(places, bins["mean"], "D", color=style.SERIES[0], markersize=6, markeredgecolor=style.PAPER)
-        names = [_range(row) for row in bins.itertuples()]
+        names = [_range(row) for _, row in bins.iterrows()]
         axes.set_xticks(places, names)
         axes.set_xlim(-0.5, len(bins) - 0.5)
         axes.margins(y=0.18)
@@ -132,7 +136,8 @@ def _bin_panel(search: SearchRecords, parameter: Parameter, bins: pd.DataFrame) 
     return drawing
 
 
-def _range(row) -> str:  # type: ignore[no-untyped-def]
-    if row.option is not None:
-        return str(row.option)
-    return f"{row.low:.2g}" if row.low == row.high else f"{row.low:.2g}–{row.high:.2g}"
+def _range(row: pd.Series) -> str:
+    if row["option"] is not None:
+        return str(row["option"])
+    low, high = (f"{row[name]:.2g}" for name in ("low", "high"))
+    return low if low == high else f"{low}–{high}"

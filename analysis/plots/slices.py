@@ -33,13 +33,13 @@ def slices_chart(study: Study) -> style.Chart:
         f"{len(search.seeds)} search seeds.",
         f"{shown} of them are drawn, chosen at random." if shown < len(complete) else None,
         "Ring: the published defaults; star: the winner.",
-        f"Ticks at the foot: settings of {min(rest, _MOST_TICKS)} of the {style.count(rest)} proposals without "
-        "a value (stopped, failed or running)."
+        f"Ticks at the foot: settings of {min(rest, _MOST_TICKS)} of the {style.count(rest)} proposals "
+        "without a value (stopped, failed or running)."
         if rest
         else None,
         None
         if math.isnan(noise)
-        else "Bar at the left: ± 1 standard error of such a mean, from what neither seed nor proposal explains.",
+        else "Bar at the left: ± 1 standard error of such a mean (what neither seed nor proposal explains).",
         "The other parameters vary too, and the sampler went where values were good: a slice shows "
         "association, not effect.",
     )

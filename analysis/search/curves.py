@@ -20,7 +20,7 @@ def curve_quantiles(search: SearchRecords) -> pd.DataFrame:
     last = epochs["trial"].map(search.runs.set_index("trial")["epochs"])
     fate = last.where(epochs["status"] == "stopped", 0).astype(np.int64)
     groups = epochs.assign(fate=fate).groupby(["seed", "fate", "epoch"])["value"]
-    quantiles = groups.quantile([0.05, 0.25, 0.5, 0.75, 0.95]).unstack()
+    quantiles = groups.quantile(np.array([0.05, 0.25, 0.5, 0.75, 0.95])).unstack()
     quantiles.columns = ["q05", "q25", "q50", "q75", "q95"]
     return groups.size().rename("n").to_frame().join(quantiles).reset_index()
 

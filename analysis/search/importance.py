@@ -11,7 +11,7 @@ of the proposals say how uncertain a share is, and shuffled values what share a 
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import optuna
@@ -74,7 +74,9 @@ def importances(
     if worth.nunique() == 1:
         raise NothingToShow("all proposals are worth the same, so no parameter can matter")
     sample = _Proposals(parameters, settings.loc[worth.index], worth)
-    direction = "maximize" if search.objective.direction == "max" else "minimize"
+    direction: Literal["maximize", "minimize"] = (
+        "maximize" if search.objective.direction == "max" else "minimize"
+    )
     with _quiet():
         shares = np.array(list(_resampled(sample, direction, evaluators, resamples, shuffled=False)))
         chance = np.array(list(_resampled(sample, direction, evaluators, chance_resamples, shuffled=True)))
@@ -91,7 +93,7 @@ def importances(
 
 def _resampled(
     proposals: "_Proposals",
-    direction: str,
+    direction: Literal["maximize", "minimize"],
     evaluators: Sequence[str],
     resamples: int,
     *,

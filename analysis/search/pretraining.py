@@ -11,7 +11,8 @@ def pretrained(study: Study) -> pd.DataFrame:
 
     Models are those that the trials of a seed share, `group` being their phase; or, where the recipe trains
     from nothing, the arms' own, `group` being the arm. The value is that of the gate's metric on validation,
-    or of the headline metric, which `attrs["metric"]` names. A seed passes if all its models do; without a gate all pass.
+    or of the headline metric, which `attrs["metric"]` names. A seed passes if all its models do; without a
+    gate all pass.
     Raises NothingToShow if no model is complete.
     """
     metric = study.headline if study.gate is None else study.gate.metric
