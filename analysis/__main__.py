@@ -1,38 +1,171 @@
-"""`python -m analysis OUT`: rebuild and print the tables of a study from its folder alone."""
+"""`python -m analysis OUT`: the tables and the report of a study from its folder alone."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
+from rich.text import Text
 
-from analysis.output import FORMATS, show_ablation
+from analysis.intervals import IntervalKind
+from analysis.load import Study, load_study
+from analysis.output import FORMATS, print_ablation_of, write_ablation_of
+from analysis.tables import terminal
+from analysis.tables.contents import TABLES, make_table
+from analysis.tables.files import FOLDER, RENDERERS, make_tables, write_tables
+from analysis.tables.table import NothingToShow
+from analysis.tables.trace import cells_table, find_cells, trials_table
+from study.records import Store, open_store
+
+_REPORT: Final = "html"
+_ALL_FORMATS: Final = (*RENDERERS, _REPORT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 if the tables are printed, 2 if OUT is no study or cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis",
-        description="Rebuild the ablation tables of a study from its records and print them. A copy of the "
-        "folder will do: neither the data nor torch are needed. An unfinished study gives a table with gaps.",
-    )
-    parser.add_argument("out", metavar="OUT", help="the folder or URI that the study wrote to")
-    parser.add_argument(
-        "--format",
-        metavar="LIST",
-        default=",".join(FORMATS),
-        help=f"what to write into OUT, separated by commas, of {', '.join(FORMATS)} (default: all)",
-    )
-    options = parser.parse_args(arguments)
+    """Return 0 if the tables are printed, 2 if OUT is no study, cannot be read, or an option is wrong."""
+    options = _parser().parse_args(arguments)
     console = Console()
     try:
-        files = show_ablation(options.out, console, options.format.split(","))
+        formats, names = _chosen(options.format, _ALL_FORMATS, "format"), None
+        names = _chosen(options.table, tuple(TABLES), "table") if options.table else tuple(TABLES)
+        studies = [load_study(out) for out in options.out]
+        if options.trace:
+            _trace(studies, options.trace, options.intervals, console)
+        else:
+            _run(studies, names, formats, options, console)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if files.paths:
-        console.print(f"written: {', '.join(files.paths.values())}", soft_wrap=True, markup=False)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis",
+        description="Make the tables of a study again from its records, print and write them. A copy of the "
+        "folder will do: neither the data nor torch are needed. An unfinished study gives tables with gaps. "
+        "Several studies are set side by side, a dataset a column.",
+    )
+    parser.add_argument("out", metavar="OUT", nargs="+", help="the folder or URI that a study wrote to")
+    parser.add_argument(
+        "--format",
+        metavar="LIST",
+        default=",".join(RENDERERS),
+        help=f"what to write, separated by commas, of {', '.join(_ALL_FORMATS)}; html is the report of each "
+        f"study, with plots (default: {','.join(RENDERERS)})",
+    )
+    parser.add_argument(
+        "--table", metavar="LIST", help=f"only these, separated by commas, of {', '.join(TABLES)}"
+    )
+    parser.add_argument(
+        "--intervals",
+        choices=("t", "bca"),
+        default="t",
+        help="95 %% intervals of differences: paired t, or BCa bootstrap; their measured coverage is printed",
+    )
+    parser.add_argument(
+        "--trace",
+        nargs="+",
+        metavar=("TABLE", "ROW"),
+        help="instead, print which trials a table's cells rest on: TABLE, TABLE ROW or TABLE ROW COLUMN",
+    )
+    parser.add_argument(
+        "--to", metavar="DIR", help="write there and not into OUT; several studies are only printed without"
+    )
+    return parser
+
+
+def _chosen(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown {what} {unknown[0]}; there are {', '.join(known)}")
+    return names
+
+
+def _run(
+    studies: Sequence[Study],
+    names: Sequence[str],
+    formats: Sequence[str],
+    options: argparse.Namespace,
+    console: Console,
+) -> None:
+    alone = studies[0] if len(studies) == 1 else None
+    for study in studies:
+        if not study.finished:
+            _warn(console, f"{study.store} is not finished: its tables show what there is so far")
+    if alone is not None and not options.table:
+        print_ablation_of(alone, console, options.intervals)
+        console.print()
+    made = make_tables(studies, names, intervals=options.intervals)
+    for table in made.tables:
+        # What it says has just been printed, with the missing runs and the conclusion.
+        if alone is None or options.table or table.name != "comparisons":
+            terminal.show(table, console)
+            console.print()
+    for name, reason in made.absent.items():
+        console.print(Text(f"no table {name}: {reason}", style="dim"), soft_wrap=True)
+    store = open_store(options.to) if options.to else None if alone is None else alone.store
+    if store is None:
+        _warn(console, "not written, as these are several studies: say where with --to DIR")
+        return
+    try:
+        if alone is not None and not options.table:
+            kinds = [name for name in formats if name in FORMATS]
+            places = write_ablation_of(alone, store, kinds, options.intervals).paths.values()
+            _tell(console, ", ".join(places))
+        kinds = [name for name in formats if name in RENDERERS]
+        if kinds and write_tables(made.tables, store, kinds):
+            files = ", ".join(table.name for table in made.tables)
+            _tell(console, f"{store.place(FOLDER)}: {files} as {', '.join(kinds)}")
+        if _REPORT in formats:
+            _write_reports(studies, store if options.to else None, console)
+    except OSError as error:
+        _warn(console, f"the tables could not be written ({error}); a copy of the study elsewhere can be")
+
+
+def _write_reports(studies: Sequence[Study], store: Store | None, console: Console) -> None:
+    """Write the report of each study: into its folder, or into the one that was asked for."""
+    from analysis.report.page import REPORT, build_report  # draws pictures: slow to import
+
+    if len(studies) > 1:
+        console.print("a report is of one study: each gets its own", soft_wrap=True)
+    for number, study in enumerate(studies, 1):
+        place = study.store if store is None else store
+        name = REPORT if store is None or len(studies) == 1 else f"{number}-{study.name}-{REPORT}"
+        place.write(name, build_report(study).encode())
+        _tell(console, place.place(name))
+
+
+def _trace(studies: Sequence[Study], asked: Sequence[str], kind: IntervalKind, console: Console) -> None:
+    name, row, column, *others = (*asked, None, None)[: max(3, len(asked))]
+    if others or name is None:
+        raise ValueError("--trace takes TABLE, TABLE ROW or TABLE ROW COLUMN")
+    _chosen(name, tuple(TABLES), "table")
+    try:
+        table = make_table(name, *studies, intervals=kind)
+    except NothingToShow as error:
+        raise ValueError(f"there is no table {name}: {error}") from error
+    found = find_cells(table, studies, row, column)
+    if column is None:
+        terminal.show(cells_table(table, found), console)
+        return
+    for cell in found:
+        try:
+            terminal.show(trials_table(cell), console)
+        except NothingToShow as error:
+            console.print(Text(f"{error}"), soft_wrap=True)
+        console.print()
+
+
+def _tell(console: Console, what: str) -> None:
+    if what:
+        console.print(f"written: {what}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _warn(console: Console, what: str) -> None:
+    console.print(Text(f"⚠ {what}", style="yellow"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ class Line(NamedTuple):
     p: str
     p_holm: str
     wins: str
+    effect: str
+    seeds_needed: str
     shown: bool  # the row shows a difference
     partial: bool  # wanted seeds are missing
 
@@ -63,6 +65,8 @@ def _line(study: Study, row: pd.Series, digits: int) -> Line:
         p=p_value(row["p"]),
         p_holm=p_value(row["p_holm"]),
         wins=f"{row['wins']}/{row['n']}" if compared else NONE,
+        effect=effect(row),
+        seeds_needed=NONE if pd.isna(row["seeds_needed"]) else str(row["seeds_needed"]),
         shown=verdict(row, study.metrics[row["metric"]]) != "unclear",
         partial=row["n_missing"] > 0,
     )
@@ -88,6 +92,18 @@ def signed(value: float, digits: int) -> str:
     """Return a difference with its sign; one that rounds to 0 has none."""
     text = f"{value:+.{digits}f}".replace("-", "−")
     return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+
+
+def effect(row: pd.Series) -> str:
+    """Return an effect size with its interval, what of them there is."""
+    if pd.isna(row["effect"]):
+        return NONE
+    if math.isinf(row["effect"]):
+        return f"{'+' if row['effect'] > 0 else '−'}∞"
+    text = signed(row["effect"], 1)
+    if pd.isna(row["effect_low"]):
+        return text
+    return f"{text} [{signed(row['effect_low'], 1)}, {signed(row['effect_high'], 1)}]"
 
 
 def p_value(p: float) -> str:

@@ -16,14 +16,24 @@ from analysis._text import (
     table_title,
 )
 from analysis.ablation import context_arms
+from analysis.cautions import cautions
 from analysis.conclusion import conclude
+from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.statistics import MAX_EXACT_N, NUM_RANDOM_FLIPS
+from analysis.tables.comparisons import interval_note, power_notes
+from analysis.tables.markdown import escape
 
 
-def ablation_markdown(study: Study, table: pd.DataFrame) -> str:
-    """Return the page: conclusion, tables of each selection of seeds, notes, provenance."""
+def ablation_markdown(study: Study, table: pd.DataFrame, intervals: IntervalKind = "t") -> str:
+    """Return the page: conclusion, cautions, tables of each selection of seeds, notes, provenance.
+
+    `intervals` says of which kind those of the table are.
+    """
     blocks = [f"# Ablation: {study.title}", conclude(study, table)]
+    warnings = [caution.words for caution in cautions(study, table)]
+    if warnings:
+        blocks += ["## With caution", _list(map(escape, warnings))]
     titles = selection_titles(study)
     for selection, seeds in study.selections.items():
         rows = table
@@ -35,8 +45,8 @@ def ablation_markdown(study: Study, table: pd.DataFrame) -> str:
         blocks += ["### All metrics", "Mean ± sd over seeds.", _metric_table(study, rows)]
         notes = missing_notes(study, seeds)
         if notes:
-            blocks += ["### Missing", "Left out together with their pairs:", _list(map(_escape, notes))]
-    blocks += ["## How the numbers are computed", _list(_notes(study))]
+            blocks += ["### Missing", "Left out together with their pairs:", _list(map(escape, notes))]
+    blocks += ["## How the numbers are computed", _list(_notes(study, table, intervals))]
     blocks += ["## Provenance", _list(_provenance(study))]
     return "\n\n".join(blocks) + "\n"
 
@@ -45,9 +55,15 @@ def _comparison_tables(study: Study, table: pd.DataFrame, metric: str) -> Iterab
     yield f"### {table_title(study, metric)}"
     for section in sections(study, table, metric):
         yield f"{section.title[0].upper()}{section.title[1:]}:"
-        header = ("arm", "seeds", "mean ± sd", "difference", "95 % interval", "p", "p (Holm)", "wins")
+        header = (
+            *("arm", "seeds", "mean ± sd", "difference", "95 % interval", "p", "p (Holm)", "wins"),
+            *("effect", "seeds needed"),
+        )
         lines = [
-            (line.arm, line.seeds, line.mean, line.diff, line.interval, line.p, line.p_holm, line.wins)
+            (
+                *(line.arm, line.seeds, line.mean, line.diff, line.interval, line.p, line.p_holm, line.wins),
+                *(line.effect, line.seeds_needed),
+            )
             for line in section.lines
         ]
         compared = any(line.diff != NONE for line in section.lines)
@@ -74,13 +90,7 @@ def _list(items: Iterable[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def _escape(text: str) -> str:
-    for mark in "\\`*_<[|":
-        text = text.replace(mark, f"\\{mark}")
-    return text
-
-
-def _notes(study: Study) -> Iterable[str]:
+def _notes(study: Study, table: pd.DataFrame, intervals: IntervalKind) -> Iterable[str]:
     yield (
         "A row rests on the seeds that are complete in the arm and in what it is compared with; ⚠ marks a "
         f"row that lacks some of the wanted {study.num_seeds}. Nothing is filled in."
@@ -88,7 +98,7 @@ def _notes(study: Study) -> Iterable[str]:
     yield "mean ± sd: over seeds, sd with ddof = 1."
     yield "difference: arm minus what it is compared with, seed by seed, then averaged."
     yield "wins: seeds in which the arm is better."
-    yield "95 % interval: paired t of these differences. It is not corrected for the number of rows."
+    yield interval_note(table, intervals)
     yield (
         f"p: two-sided sign-flip test of the mean difference, exact up to {MAX_EXACT_N} seeds (where no p is "
         f"below 2^(1 − n)), from {NUM_RANDOM_FLIPS} seeded random flips beyond."
@@ -99,6 +109,7 @@ def _notes(study: Study) -> Iterable[str]:
             f"{family.against} on {family.metric}; a comparison that could not be made counts as one. "
             "Other rows have an effect and an interval only."
         )
+    yield from power_notes()
     split = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
     yield f"Settings and epochs are chosen on {split}; the test metrics are those of the chosen epoch."
     yield "All comparisons on all metrics: ablation.csv."

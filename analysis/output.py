@@ -1,6 +1,6 @@
 """Writing and printing the ablation of a study's records."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,13 +14,12 @@ from rich.text import Text
 from analysis._text import main_metrics, missing_notes, sections, selection_titles, table_title
 from analysis.ablation import ablation_table
 from analysis.conclusion import conclude
+from analysis.intervals import IntervalKind
 from analysis.load import Study, load_study
 from analysis.markdown import ablation_markdown
+from study.records import Store
 
-FORMATS: Final[Mapping[str, Callable[[Study, pd.DataFrame], str]]] = {
-    "csv": lambda study, table: table.to_csv(index=False, lineterminator="\n"),
-    "md": ablation_markdown,
-}
+FORMATS: Final = ("csv", "md")
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,14 @@ class AblationFiles:
     paths: Mapping[str, str]
 
 
-def write_ablation(out: str | Path, formats: Collection[str] = tuple(FORMATS)) -> AblationFiles:
+def write_ablation(out: str | Path, formats: Collection[str] = FORMATS) -> AblationFiles:
     """Write `OUT/ablation.<format>` from the records in OUT, each file whole or not at all.
 
     OUT is a folder or a URI. Raises what `load_study` raises, ValueError on an unknown format.
     """
     _require_known(formats)
     study = load_study(out)
-    return _write(study, ablation_table(study), formats)
+    return write_ablation_of(study, study.store, formats)
 
 
 def print_ablation(out: str | Path, console: Console) -> None:
@@ -45,41 +44,51 @@ def print_ablation(out: str | Path, console: Console) -> None:
 
     Raises what `load_study` raises.
     """
-    study = load_study(out)
-    _print(study, ablation_table(study), console)
+    print_ablation_of(load_study(out), console)
 
 
-def show_ablation(
-    out: str | Path, console: Console, formats: Collection[str] = tuple(FORMATS)
-) -> AblationFiles:
+def show_ablation(out: str | Path, console: Console, formats: Collection[str] = FORMATS) -> AblationFiles:
     """Print the tables of OUT and write them there; what cannot be written is a warning, and left out.
 
     Raises what `load_study` raises, ValueError on an unknown format.
     """
     _require_known(formats)
     study = load_study(out)
-    table = ablation_table(study)
-    _print(study, table, console)
+    print_ablation_of(study, console)
     try:
-        return _write(study, table, formats)
+        return write_ablation_of(study, study.store, formats)
     except OSError as error:
         warning = f"⚠ the tables could not be written ({error}); a copy of the study elsewhere can be"
         console.print(Text(warning, style="yellow"), soft_wrap=True)
         return AblationFiles({})
 
 
+def print_ablation_of(study: Study, console: Console, intervals: IntervalKind = "t") -> None:
+    """Print the ablation of a study that has been read."""
+    _print(study, ablation_table(study, intervals), console)
+
+
+def write_ablation_of(
+    study: Study, store: Store, formats: Collection[str], intervals: IntervalKind = "t"
+) -> AblationFiles:
+    """Write the ablation of a study that has been read into its own store or into another."""
+    table = ablation_table(study, intervals)
+    paths = {}
+    for name in formats:
+        text = (
+            ablation_markdown(study, table, intervals)
+            if name == "md"
+            else table.to_csv(index=False, lineterminator="\n")
+        )
+        store.write(f"ablation.{name}", text.encode())
+        paths[name] = store.place(f"ablation.{name}")
+    return AblationFiles(paths)
+
+
 def _require_known(formats: Collection[str]) -> None:
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"unknown format {unknown[0]}; there are {', '.join(FORMATS)}")
-
-
-def _write(study: Study, table: pd.DataFrame, formats: Collection[str]) -> AblationFiles:
-    paths = {}
-    for name in formats:
-        study.store.write(f"ablation.{name}", FORMATS[name](study, table).encode())
-        paths[name] = study.store.place(f"ablation.{name}")
-    return AblationFiles(paths)
 
 
 def _print(study: Study, table: pd.DataFrame, console: Console) -> None:

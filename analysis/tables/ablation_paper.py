@@ -165,22 +165,22 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
     if has_ticks:
         yield "✓: the loss is trained with, its weight is not 0."
     for study, name in zip(studies, names, strict=True):
-        where = f"{name}: " if len(studies) > 1 else ""
+        where = f"{name}. " if len(studies) > 1 else ""
         for family in study.families:
             if family.against != study.baseline:
                 continue
             yield (
-                f"{where}tested are {', '.join(family.arms)} against {family.against} on {family.metric} "
+                f"{where}Tested are {', '.join(family.arms)} against {family.against} on {family.metric} "
                 "(exact sign-flip test, Holm); the other cells are not tested."
             )
         if study.gate is not None and study.gated_seeds is not None:
             yield (
-                f"{where}only seeds whose pretrained model reached {study.gate.metric} = "
+                f"{where}Only seeds count whose pretrained model reached {study.gate.metric} = "
                 f"{study.gate.at_least:g} on validation."
             )
         if study.protocol == "reference":
             yield (
-                f"{where}settings and epochs were chosen on these test videos, which inflates every "
+                f"{where}Settings and epochs were chosen on these test videos, which inflates every "
                 "trained row."
             )
     yield from _differing(studies)

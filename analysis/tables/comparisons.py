@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
-from analysis._text import NONE, decimals, main_metrics, mean_sd, p_value, signed
+from analysis._text import NONE, decimals, effect, main_metrics, mean_sd, p_value, signed
 from analysis.ablation import Comparison, ablation_table, context_arms, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind, coverage_at
@@ -79,28 +78,16 @@ def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
         yield Cell(f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]", trials=trials)
         for name in ("p", "p_holm"):
             yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials)
-        yield _effect(row, trials)
+        yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials)
         needed = row["seeds_needed"]
         yield Cell(NONE if pd.isna(needed) else str(needed), None if pd.isna(needed) else needed, trials)
     yield Cell(f"{row['wins']}/{n}", int(row["wins"]), trials)
 
 
-def _effect(row: pd.Series, trials: tuple[int, ...]) -> Cell:
-    value = row["effect"]
-    if pd.isna(value):
-        return Cell(NONE, trials=trials)
-    if not np.isfinite(value):
-        return Cell(f"{'+' if value > 0 else '−'}∞", trials=trials)
-    text = signed(value, 1)
-    if pd.notna(row["effect_low"]):
-        text += f" [{signed(row['effect_low'], 1)}, {signed(row['effect_high'], 1)}]"
-    return Cell(text, float(value), trials)
-
-
 def _notes(study: Study, rows: pd.DataFrame, intervals: IntervalKind) -> Iterator[str]:
     yield (
-        "difference: arm minus what it is compared with, seed by seed, then averaged; wins: the seeds in which "
-        "it is better."
+        "difference: arm minus what it is compared with, seed by seed, then averaged; wins: the seeds in "
+        "which it is better."
     )
     yield interval_note(rows, intervals)
     yield (
@@ -109,9 +96,14 @@ def _notes(study: Study, rows: pd.DataFrame, intervals: IntervalKind) -> Iterato
     )
     for family in study.families:
         yield f"p (Holm): corrected over “{family.name}”, {', '.join(family.arms)} against {family.against}."
+    yield from power_notes()
+
+
+def power_notes() -> Iterator[str]:
+    """Yield what effect sizes and seeds needed mean."""
     yield (
-        "effect: mean difference in units of its own sd over seeds (Hedges's g_z) with its 95 % interval; not "
-        "to be compared with the d of independent groups."
+        "effect: mean difference in units of its own sd over seeds (Hedges's g_z) with its 95 % interval; "
+        "not to be compared with the d of independent groups."
     )
     yield (
         f"seeds needed: for {100 * POWER:.0f} % power if the true effect were the observed one, within a "
@@ -127,6 +119,6 @@ def interval_note(rows: pd.DataFrame, intervals: IntervalKind) -> str:
         return f"{text}."
     n = int(counts.min())
     return (
-        f"{text}; of such intervals of {n} normal differences {100 * coverage_at(n, intervals):.0f} % held the "
-        f"true mean when measured, of skewed ones {100 * coverage_at(n, intervals, 'skewed'):.0f} %."
+        f"{text}; of such intervals of {n} normal differences {100 * coverage_at(n, intervals):.0f} % held "
+        f"the true mean when measured, of skewed ones {100 * coverage_at(n, intervals, 'skewed'):.0f} %."
     )

@@ -137,11 +137,9 @@ def _answers(column: Column, name: str) -> bool:
 
 def _metric(found: Traced) -> str:
     """Return the metric of the cell's column, or else the headline."""
-    named = [metric for metric in found.study.metrics if metric.partition("@")[2] or metric]
-    return next(
-        (metric for metric in named if found.column.split(" ")[-1] in (metric, metric.partition("@")[2])),
-        found.study.headline,
-    )
+    head = found.column.rpartition(" ")[2]
+    names = (name for name in found.study.metrics if head in (name, name.partition("@")[2]))
+    return next(names, found.study.headline)
 
 
 def _text(value: object) -> str:

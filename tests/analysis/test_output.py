@@ -72,8 +72,13 @@ def test_markdown(write_study: Any) -> None:
     text = Path(write_ablation(out).paths["md"]).read_text()
     assert text.startswith("# Ablation: Do the losses help?\n\nOver 7 to 8 paired seeds score is shown")
     assert "### score on the test videos of watch" in text
-    assert "\n| cont | 8 | 45.0 ± 3.8 | – | – | – | – | – |\n" in text
-    assert "\n| +LCS | 8 | 50.0 ± 3.6 | +5.0 | [+4.8, +5.2] | 0.0078 | 0.0234 | 8/8 |\n" in text
+    assert "\n| cont | 8 | 45.0 ± 3.8 | – | – | – | – | – | – | – |\n" in text
+    row = "| +LCS | 8 | 50.0 ± 3.6 | +5.0 | [+4.8, +5.2] | 0.0078 | 0.0234 | 8/8 | +19.6 [+10.8, +33.4] | 7 |"
+    assert f"\n{row}\n" in text
+    assert "## With caution\n\n- Of 8 seeds so many have no result: +FSD 1." in text
+    assert (
+        "95 % interval: paired t, not corrected for the number of rows; of such intervals of 7 normal" in text
+    )
     assert "\n| +FSD | 7/8 ⚠ |" in text
     assert "- +FSD: seed 103 missing, failed: RuntimeError: CUDA out of memory \\[see the log\\|here]" in text
     assert "Against FSD+LCS:\n\n| arm |" in text
@@ -317,7 +322,7 @@ def test_a_store_that_cannot_be_used_is_one_clear_error(
 
 def test_an_unknown_format_is_an_error(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(write_study(VALUES)), "--format", "md,pdf"]) == 2
-    assert "unknown format pdf; there are csv, md" in capsys.readouterr().err
+    assert "unknown format pdf; there are csv, md, tex, html" in capsys.readouterr().err
 
 
 def test_an_unknown_metric_is_an_error(write_study: Any, capsys: pytest.CaptureFixture[str]) -> None:
