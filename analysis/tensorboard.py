@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pandas as pd
 from rich.console import Console
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -150,7 +151,7 @@ def _image(tag: str, png: bytes) -> Summary:
 
 def _chosen_epoch(study: Study, trial: int) -> int:
     (epoch,) = study.trials.loc[study.trials["trial"] == trial, "chosen_epoch"]
-    return int(epoch)
+    return 0 if pd.isna(epoch) else int(epoch)
 
 
 def _replace(store: Store, folder: str, summaries: list[tuple[int, Summary]]) -> int:
