@@ -96,11 +96,9 @@ def _advice(word: str) -> str:
     space = word if word.endswith(".yaml") else next((name for name in meant if name in spaces), None)
     if space is not None:
         return f"unknown command {word}; did you mean --space {space}?"
-    return f"unknown command {word}; " + (
-        f"did you mean {meant[0]}?"
-        if meant
-        else f"there are {', '.join(_COMMANDS)}, and a study is named by --space"
-    )
+    if meant:
+        return f"unknown command {word}; did you mean {meant[0]}?"
+    return f"unknown command {word}; there are {', '.join(_COMMANDS)}, and a study is named by --space"
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
