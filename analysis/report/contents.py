@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from analysis.bootstrap import video_bootstrap_table
 from analysis.cautions import Kind
 from analysis.load import Study
 from analysis.plots.ablation import ablation_chart
@@ -21,6 +22,7 @@ from analysis.plots.style import Chart
 from analysis.plots.timeline import timeline_charts
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
+from analysis.tables.comparisons import comparisons_table
 from analysis.tables.cost import cost_table
 from analysis.tables.grid import grid_table
 from analysis.tables.pretraining import pretraining_table
@@ -56,7 +58,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Which part matters",
         "Every arm leaves a part of the method out, or puts something else in its place. All arms share "
         "their seeds, so that a difference is taken seed by seed.",
-        (paper_table, grid_table, arm_curves_chart),
+        (comparisons_table, paper_table, grid_table, video_bootstrap_table, arm_curves_chart),
         (
             "disagreement",
             "interval across 0",

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -25,12 +25,12 @@ from analysis.tables.html import render
 from analysis.tables.table import NothingToShow, Table
 from study.records import RecordsError
 
+Shape = Literal["panel", "beside", "row", "rows", "wide"]
+"""How a picture stands: beside another, beside its caption, as one or more rows of panels, alone."""
+
 REPORT: Final = "report.html"
+_SHAPES: Final[Mapping[int, Shape]] = {1: "panel", 2: "row"}  # by the number of panels
 _FOLDER: Final = Path(__file__).parent
-
-
-Shape = Literal["panel", "beside", "row", "wide"]
-"""How a picture stands: beside another, beside its caption, as a row of panels, as wide as the page."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _set(thing: Table | Chart) -> Item:
         _inline(to_svg(drawing, variables=True), f"{thing.name}-{index}", thing.title)
         for index, drawing in enumerate(thing.figures)
     )
-    shape: Shape = "wide" if is_wide else "panel" if len(drawings) == 1 else "row"
+    shape: Shape = "wide" if is_wide else _SHAPES.get(len(drawings), "rows")
     return Picture(thing.name, thing.title, thing.caption, drawings, shape)
 
 

@@ -66,7 +66,11 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
             )
     if verdicts["unclear"]:
         effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in verdicts["unclear"]])
-        yield f"No difference from {family.against} in {family.metric} is shown for {effects}, {over}."
+        p_values = [row["p_holm"] for row in verdicts["unclear"]]
+        yield (
+            f"No difference from {family.against} in {family.metric} is shown for {effects}, {over}; "
+            f"{_p_words(p_values)}."
+        )
 
 
 def _effect(row: pd.Series, digits: int) -> str:
