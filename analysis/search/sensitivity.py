@@ -62,7 +62,7 @@ def search_bins(search: SearchRecords) -> pd.DataFrame:
             ]
         else:
             count = min(_MOST_BINS, settings.notna().sum() // _MIN_IN_BIN)
-            if count < 2:
+            if count < 2 or settings.nunique() < 2:
                 continue
             bins = pd.qcut(settings, count, labels=False, duplicates="drop")
             groups = [
