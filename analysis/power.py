@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import nctdtr, ndtri, stdtrit
+from scipy.special import nctdtr, ndtr, ndtri, stdtrit
 
 from analysis.intervals import effect_size
 from analysis.statistics import ALPHA, smallest_p
@@ -51,8 +51,9 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA, power: float = PO
 def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
     """Return the least n at which the sign-flip test of a true effect d_z has the power; None: too many.
 
-    One more than the paired t test needs, and never fewer than `least_seeds`: p of a sign-flip test moves in
-    steps of 2^(1 − n), which costs it up to one seed. Simulated in benchmarks/statistics.
+    One more than the paired t test needs: p of a sign-flip test moves in steps of 2^(1 − n), which costs it
+    up to one seed. Never fewer than `least_seeds`, where it needs all differences to have one sign: a power of
+    Φ(d_z)^n. For normal differences; simulated in benchmarks/statistics.
     """
     if not abs(effect) > 0:
         return None
@@ -63,7 +64,9 @@ def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER) -> int 
     n = max(2, math.floor(((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2))
     while n < MAX_SEEDS and t_power(n, effect, alpha) < power:
         n += 1
-    return None if n >= MAX_SEEDS else max(n + 1, least)
+    if n >= MAX_SEEDS:
+        return None
+    return least + 1 if n < least and ndtr(abs(effect)) ** least < power else max(n + 1, least)
 
 
 def t_power(n: int, effect: float, alpha: float = ALPHA) -> float:

@@ -19,6 +19,8 @@ import numpy as np
 import scipy
 
 from benchmarks.statistics.coverage import coverages
+from benchmarks.statistics.errors import errors
+from benchmarks.statistics.power import powers
 
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = Path(__file__).parent / "results"
@@ -26,6 +28,8 @@ SHIPPED: Final = ROOT / "analysis" / "coverage.csv"
 
 MEASUREMENTS: Final[Mapping[str, Callable[[float], Iterable[Any]]]] = {
     "coverage": coverages,
+    "errors": errors,
+    "power": powers,
 }
 
 
