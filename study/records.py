@@ -7,7 +7,7 @@
     failures.parquet            one row per attempt that ended before its trial did, or failed it
     ground_truth.json           the test videos' annotations, ActivityNet form
     predictions/<trial>.parquet the test detections of an ablation trial
-    details/<trial>.npz         CAS, attention and similarity tables of a few test videos
+    details/<trial>.npz         CAS, attention and alignments of a few test videos
     pretrained/<key>-….pt       what a pretraining exported (study.pretrain)
     checkpoints/<run key>/      where a trial continues (study.checkpoints)
     crashes/<trial>-<attempt>.txt  where in the code a trial failed
@@ -128,7 +128,7 @@ def predictions_name(trial: int) -> str:
 
 
 def details_name(trial: int) -> str:
-    """Return the name of the CAS, attention and similarity tables of a trial."""
+    """Return the name of the CAS, attention and alignments of a trial."""
     return f"details/{trial}.npz"
 
 
