@@ -88,7 +88,7 @@ def _panel(line: Timeline, colours: Mapping[str, str], scores: tuple[float, floa
     axes = drawing.subplots(
         len(_ROWS), 1, sharex=True, height_ratios=_ROWS, gridspec_kw={**margins, "hspace": 0.14}
     )
-    axes[0].set_title(f"{line.arm}, seed {line.seed}", pad=6 + 11.5 * num_rows, x=_LEFT)
+    axes[0].set_title(f"{line.arm}, seed {line.seed}", pad=9 + 12 * num_rows, x=_LEFT)
     _annotations(axes[0], line, colours, columns)
     _proposals(axes[1], line, colours, scores)
     for name in (name for name in colours if name in line.activation):
