@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis.__main__
+import analysis.tensorboard
 import ftcl.__main__
 import ftcl.evaluation.__main__
 import run_study
 from analysis.ablation import COLUMNS
+from analysis.tables.contents import TABLES
 from ftcl.recipes import RECIPES
 from ftcl.recipes.config import configure
 from study.records import EPOCHS, FAILURES, TRIALS, write_tables
@@ -28,6 +30,7 @@ MAINS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "-m ftcl": ftcl.__main__.main,
     "-m ftcl.evaluation": ftcl.evaluation.__main__.main,
     "-m analysis": analysis.__main__.main,
+    "-m analysis.tensorboard": analysis.tensorboard.main,
 }
 
 
@@ -65,6 +68,16 @@ def test_python_commands_have_the_options_that_are_shown(command: str, capsys: p
     assert ended.value.code == 0
     shown = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     assert {word for word in arguments if word.startswith("--")} <= shown
+
+
+def test_docs_list_the_tables_of_the_analysis() -> None:
+    section = text_of("docs/analysis.md").split("## Tables")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == list(TABLES)
+
+
+def test_docs_list_the_notebooks() -> None:
+    named = set(re.findall(r"`(\w+\.ipynb)`", text_of("docs/analysis.md")))
+    assert named == {path.name for path in (ROOT / "analysis/notebooks").glob("*.ipynb")}
 
 
 def test_docs_list_the_shipped_spaces() -> None:
