@@ -3,7 +3,8 @@
 A function of a Study returns a Chart, or raises NothingToShow with the reason:
 
     ablation       ablation_chart        paired differences seed by seed, with intervals
-    sensitivity    sensitivity_chart     arms that differ in one number, or ranges of the search
+    sensitivity    grid_chart            arms that differ in one number, paired with the baseline
+                   sensitivity_chart     ranges of the searched parameters
     pretraining    pretraining_chart     spread of the seeds, and the gate
     importance     importance_chart      fANOVA, MDI and PED-ANOVA with resamples and chance
     slices         slices_chart          proposals along one parameter

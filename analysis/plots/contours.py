@@ -91,7 +91,7 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
                 vmin=low,
                 vmax=high,
                 s=34,
-                edgecolors=style.PAPER,
+                edgecolors=style.RIM,
                 linewidths=1,
             )
         else:
@@ -117,7 +117,7 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
             "*",
             markersize=15,
             markerfacecolor=style.SERIES[1],
-            markeredgecolor=style.PAPER,
+            markeredgecolor=style.RIM,
         )
         position_ticks(axes.xaxis, x)
         position_ticks(axes.yaxis, y)

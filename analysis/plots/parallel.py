@@ -51,7 +51,8 @@ def parallel_chart(study: Study) -> style.Chart:
         f"Colour: {'all' if len(best) == len(complete) else 'the best'} {len(best)} of "
         f"{style.count(len(complete))} complete proposals, by their mean over {len(search.seeds)} seeds.",
         f"Dark grey: {len(shown)} of the {style.count(len(others))} others." if len(others) else None,
-        f"Light grey: {len(unvalued)} of {style.count(len(rest))} without a value (stopped, failed, running)."
+        f"Light grey: {'' if len(unvalued) == len(rest) else f'{len(unvalued)} of '}the "
+        f"{style.count(len(rest))} without a value (stopped, failed or running)."
         if len(rest)
         else None,
         "Where not all are drawn, they are chosen at random." if len(shown) < len(others) else None,

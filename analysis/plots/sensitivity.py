@@ -8,21 +8,18 @@ from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ablation import seed_values
 from analysis.search.proposals import Parameter, SearchRecords, search_of
-from analysis.search.sensitivity import Grid, grids, search_bins
+from analysis.search.sensitivity import Grid, grids
 from analysis.statistics import paired_difference
+from analysis.tables.grid import NO_GRID
+from analysis.tables.sensitivity import sensitivity_table
 from analysis.tables.table import NothingToShow
 
 
-def sensitivity_chart(study: Study) -> style.Chart:
-    """Draw arms that differ in one number, or the proposals of a search binned by each parameter.
-
-    Raises NothingToShow if the study has neither.
-    """
+def grid_chart(study: Study) -> style.Chart:
+    """Draw arms that differ in one number; raises NothingToShow if there are none, or none with two seeds."""
     found = grids(study)
-    return _of_arms(study, found) if found else _of_search(search_of(study))
-
-
-def _of_arms(study: Study, found: list[Grid]) -> style.Chart:
+    if not found:
+        raise NothingToShow(NO_GRID)
     values = seed_values(study)
     panels = [_grid_panel(study, grid, values) for grid in found]
     figures = tuple(panel for panel in panels if panel is not None)
@@ -34,15 +31,18 @@ def _of_arms(study: Study, found: list[Grid]) -> style.Chart:
         "of values.",
         "Values are set out in order, not to scale.",
     )
-    return style.Chart("sensitivity", "Sensitivity to one setting", caption, figures)
+    return style.Chart("grid", "Arms on a grid", caption, figures)
 
 
 def _grid_panel(study: Study, grid: Grid, values: pd.DataFrame) -> Figure | None:
     drawing, axes = style.figure(height=2.3)
-    means = {}
+    means: dict[int, float] = {}
     with style.styled():
         axes.axhline(0, color=style.INK, linewidth=1)
         for place, arm in enumerate(grid.arms.values()):
+            if arm == study.baseline:
+                means[place] = 0.0
+                continue
             pairs = values[[arm, study.baseline]].dropna()
             if len(pairs) < 2:
                 axes.annotate(
@@ -87,57 +87,63 @@ def _grid_panel(study: Study, grid: Grid, values: pd.DataFrame) -> Figure | None
     return drawing if means else None
 
 
-def _of_search(search: SearchRecords) -> style.Chart:
-    bins = search_bins(search)
-    if bins.empty:
-        raise NothingToShow("too few proposals are complete to compare ranges of a parameter")
+def sensitivity_chart(study: Study) -> style.Chart:
+    """Draw a search's proposals by range of each parameter, as the table of sensitivities cuts them.
+
+    Raises NothingToShow if the study has no search with a complete proposal.
+    """
+    search = search_of(study)
+    parts = sensitivity_table(study).long
+    complete, rule = search.complete(), search.early_stopping
     figures = tuple(
-        _bin_panel(search, parameter, bins[bins["parameter"] == parameter.name])
+        _parts_panel(search, parameter, parts[parts["parameter"] == parameter.name])
         for parameter in search.parameters
-        if (bins["parameter"] == parameter.name).any()
     )
     caption = style.sentences(
-        "No arms differ in one number alone, so this is what the search says.",
-        f"{search.objective.label} of {style.count(len(search.complete()))} complete proposals (means over "
-        f"{len(search.seeds)} search seeds) by range of each parameter; bars: 95 % t interval.",
+        f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean over "
+        f"{len(search.seeds)} search seeds).",
+        f"Blue: the {style.count(len(complete))} complete ones; below, how many of a range's proposals they are.",
+        f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; as weak ones were stopped later, "
+        "these alone compare all settings."
+        if rule is not None
+        else None,
         "Proposals differ in all other settings too and are not paired: a trend asks for an ablation.",
     )
-    return style.Chart("sensitivity", "Sensitivity to one setting (from the search)", caption, figures)
+    return style.Chart("sensitivity", "Sensitivity to one setting", caption, figures)
 
 
-def _bin_panel(search: SearchRecords, parameter: Parameter, bins: pd.DataFrame) -> Figure:
-    drawing, axes = style.figure(height=2.1)
+def _parts_panel(search: SearchRecords, parameter: Parameter, parts: pd.DataFrame) -> Figure:
+    drawing, axes = style.figure(height=2.2)
+    places = np.arange(len(parts))
     with style.styled():
-        places = np.arange(len(bins))
-        for place, (_, row) in zip(places, bins.iterrows(), strict=True):
-            axes.plot(
-                [place, place],
-                [row["ci_low"], row["ci_high"]],
-                color=style.SERIES[0],
-                linewidth=2.4,
-                alpha=0.5,
+        for offset, mean, sd, colour in (
+            (-0.13, "early_mean", "early_sd", style.MUTED),
+            (0.13, "mean", "sd", style.SERIES[0]),
+        ):
+            axes.errorbar(
+                places + offset,
+                parts[mean],
+                yerr=parts[sd].fillna(0),
+                fmt="o",
+                color=colour,
+                markersize=5,
+                elinewidth=1.8,
+                alpha=0.9,
             )
+        for place, (_, part) in zip(places, parts.iterrows(), strict=True):
             axes.annotate(
-                f"n = {row['n']}",
+                f"{style.count(part['complete'])}/{style.count(part['proposals'])}",
                 (place, 0.02),
                 xycoords=("data", "axes fraction"),
                 ha="center",
                 color=style.MUTED,
-                fontsize=8,
+                fontsize=8 if len(parts) <= 6 else 7,
             )
-        axes.plot(places, bins["mean"], "D", color=style.SERIES[0], markersize=6, markeredgecolor=style.PAPER)
-        names = [_range(row) for _, row in bins.iterrows()]
-        axes.set_xticks(places, names)
-        axes.set_xlim(-0.5, len(bins) - 0.5)
-        axes.margins(y=0.18)
+        axes.set_xticks(places, [str(setting).replace(" to ", "\nto ") for setting in parts["setting"]])
+        axes.set_xlim(-0.5, len(parts) - 0.5)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom - 0.16 * (top - bottom), top)
         axes.grid(visible=False, axis="x")
         axes.set_title(parameter.label)
         axes.set_ylabel(search.objective.metric)
     return drawing
-
-
-def _range(row: pd.Series) -> str:
-    if row["option"] is not None:
-        return str(row["option"])
-    low, high = (f"{row[name]:.2g}" for name in ("low", "high"))
-    return low if low == high else f"{low}–{high}"

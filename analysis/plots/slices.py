@@ -33,8 +33,8 @@ def slices_chart(study: Study) -> style.Chart:
         f"{len(search.seeds)} search seeds.",
         f"{shown} of them are drawn, chosen at random." if shown < len(complete) else None,
         "Ring: the published defaults; star: the winner.",
-        f"Ticks at the foot: settings of {min(rest, _MOST_TICKS)} of the {style.count(rest)} proposals "
-        "without a value (stopped, failed or running)."
+        f"Ticks at the foot: the settings of {'' if rest <= _MOST_TICKS else f'{_MOST_TICKS} of '}the "
+        f"{style.count(rest)} proposals without a value (stopped, failed or running)."
         if rest
         else None,
         None

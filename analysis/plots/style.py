@@ -12,7 +12,9 @@ from typing import Final
 
 import matplotlib
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 INK: Final = "#1f2430"
@@ -33,8 +35,9 @@ VARIABLES: Final = {
     BAD: "--bad",
     **{colour: f"--series-{index}" for index, colour in enumerate(SERIES)},
 }
-# One colour map for all ordered values: readable on both pages, monotone in lightness.
-MAP: Final = "viridis"
+# One colour map for all ordered values: monotone in lightness, without the ends that a page would swallow.
+MAP: Final = LinearSegmentedColormap.from_list("study", colormaps["viridis"](np.linspace(0.14, 0.93, 64)))
+RIM: Final = "#fdfdfd"  # around marks on a map, on either page
 
 PANEL_IN: Final = 3.55  # inches: 341 px, what a phone shows without shrinking
 WIDE_IN: Final = 7.4

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from analysis.bootstrap import video_bootstrap_table
 from analysis.cautions import Kind
 from analysis.load import Study
+from analysis.localization.errors import errors_table
 from analysis.plots.ablation import ablation_chart
 from analysis.plots.alignment import alignment_charts
 from analysis.plots.contours import contours_chart
@@ -16,10 +17,12 @@ from analysis.plots.parallel import parallel_chart
 from analysis.plots.pretraining import pretraining_chart
 from analysis.plots.regret import regret_chart
 from analysis.plots.rungs import rungs_chart
-from analysis.plots.sensitivity import sensitivity_chart
+from analysis.plots.selection_bias import selection_bias_chart
+from analysis.plots.sensitivity import grid_chart, sensitivity_chart
 from analysis.plots.slices import slices_chart
 from analysis.plots.style import Chart
 from analysis.plots.timeline import timeline_charts
+from analysis.selection_bias import selection_bias_table
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.comparisons import comparisons_table
@@ -58,7 +61,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Which part matters",
         "Every arm leaves a part of the method out, or puts something else in its place. All arms share "
         "their seeds, so that a difference is taken seed by seed.",
-        (comparisons_table, paper_table, grid_table, video_bootstrap_table, arm_curves_chart),
+        (comparisons_table, paper_table, grid_chart, grid_table, video_bootstrap_table, arm_curves_chart),
         (
             "disagreement",
             "interval across 0",
@@ -96,11 +99,18 @@ SECTIONS: Final[tuple[Section, ...]] = (
         ("tuning",),
     ),
     Section(
+        "selection",
+        "What choosing adds",
+        "The best of several noisy values is better than it will be again. How much of a result is such luck "
+        "can be seen where the choice is judged on other data than those that it was made on.",
+        (selection_bias_chart, selection_bias_table),
+    ),
+    Section(
         "localization",
         "What the models do",
         "A few test videos as two arms see them, how pairs of videos align, and the errors that the "
         "detections make.",
-        (timeline_charts, alignment_charts, errors_charts),
+        (timeline_charts, alignment_charts, errors_charts, errors_table),
     ),
     Section("cost", "What it cost", "Computing time of every part of the study.", (cost_table,)),
 )

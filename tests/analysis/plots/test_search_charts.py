@@ -19,7 +19,7 @@ from analysis.plots.parallel import parallel_chart
 from analysis.plots.pretraining import pretraining_chart
 from analysis.plots.regret import regret_chart
 from analysis.plots.rungs import rungs_chart
-from analysis.plots.sensitivity import sensitivity_chart
+from analysis.plots.sensitivity import grid_chart, sensitivity_chart
 from analysis.plots.slices import slices_chart
 from analysis.search.importance import importances
 from analysis.tables.table import NothingToShow
@@ -35,7 +35,7 @@ OF_SEARCH = (
     sensitivity_chart,
     slices_chart,
 )
-OF_STUDY = (*OF_SEARCH, importance_chart, ablation_chart, arm_curves_chart, pretraining_chart)
+OF_STUDY = (*OF_SEARCH, grid_chart, importance_chart, ablation_chart, arm_curves_chart, pretraining_chart)
 
 
 def searched(count, *, stop=lambda number: number % 3 == 2):
@@ -156,7 +156,7 @@ def test_ablation_draws_every_seed_and_the_interval_of_the_table(study):
 
 def test_grid_of_arms_is_drawn_in_the_order_of_its_values(study):
     arms = {
-        "cont": {"x.weight": 0.0},
+        "cont": {"x.gamma": 2.0},
         "ten": {"x.gamma": 10.0},
         "none": {"x.gamma": 0.0},
         "one": {"x.gamma": 1},
@@ -164,11 +164,11 @@ def test_grid_of_arms_is_drawn_in_the_order_of_its_values(study):
     space = made_up.manifest()["space"] | {"arms": arms, "families": [], "controls": None}
     space |= {"definition": {"fixed": {}, "search": None, "ablation": {"arms": arms}}}
     values = {"cont": [1.0, 1.0], "ten": [11.0, 11.0], "none": [1.0, 1.0], "one": [2.0, 2.0]}
-    (figure,) = sensitivity_chart(study([], values, space=space)).figures
+    (figure,) = grid_chart(study([], values, space=space)).figures
     axes = figure.axes[0]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "10"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "1", "2", "10"]
     (means,) = (line for line in axes.lines if line.get_marker() == "D")
-    assert list(means.get_ydata()) == [0, 1, 10]
+    assert list(means.get_ydata()) == [0, 1, 0, 10]
 
 
 def test_colours_of_an_svg_follow_the_page(study):

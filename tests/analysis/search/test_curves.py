@@ -9,7 +9,7 @@ from analysis.search.curves import arm_curves, curve_quantiles
 from analysis.search.pretraining import pretrained
 from analysis.search.proposals import search_of
 from analysis.search.regret import regret
-from analysis.search.sensitivity import grids, search_bins
+from analysis.search.sensitivity import grids
 from analysis.tables.table import NothingToShow
 from study.rows import Cell, Row
 from tests.analysis import made_up
@@ -106,15 +106,6 @@ def test_a_grid_is_arms_that_differ_in_one_number_alone(write_study):
 def test_two_values_are_no_grid(write_study):
     arms = {"cont": {}, "a": {"x.gamma": 1.0}, "b": {"x.gamma": 2.0}}
     assert grids(load_study(write_study({}, space=grid_space(arms)))) == []
-
-
-def test_bins_hold_every_complete_proposal_once(write_study):
-    runs = [run(number, 1, [float(number)], settings(a=number / 20)) for number in range(20)]
-    bins = search_bins(search_of(load_study(write_study({}, others=runs, space=manifest_of()))))
-    of_a = bins[bins["parameter"] == "finetune.a"]
-    assert of_a["n"].tolist() == [4, 4, 4, 4, 4]
-    assert of_a["mean"].tolist() == [1.5, 5.5, 9.5, 13.5, 17.5]
-    assert (of_a["ci_low"] < of_a["mean"]).all()
 
 
 def model(seed, value, **cell):
