@@ -17,6 +17,7 @@ from analysis.intervals import t_interval
 from analysis.load import Study
 from analysis.localization.evaluation import as_detections, read_ground_truth
 from analysis.statistics import paired_differences
+from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import Detections, GroundTruth, match_detections, metric_thresholds
 from study.records import RecordsError, predictions_name
@@ -61,8 +62,12 @@ def video_bootstrap(study: Study, num_resamples: int = NUM_RESAMPLES, seed: int 
     return pd.DataFrame(rows).assign(num_resamples=num_resamples)
 
 
-def video_bootstrap_table(study: Study) -> Table:
+def video_bootstrap_table(*studies: Study) -> Table:
     """Return `video_bootstrap` to read, beside the intervals over seeds; raises what that raises."""
+    return side_by_side(studies, _table)
+
+
+def _table(study: Study) -> Table:
     long = video_bootstrap(study)
     digits = decimals(long["diff"])
     rows = []
@@ -80,7 +85,7 @@ def video_bootstrap_table(study: Study) -> Table:
         rows.append(Row(cells, section=f"against {row['baseline']}"))
     return Table(
         name="video_bootstrap",
-        title=f"Test-set variance of {study.headline} on {study.data}",
+        title=f"Test-set variance: {study.headline} on {study.data}",
         columns=(
             Column("arm", align="left"),
             Column("seeds"),

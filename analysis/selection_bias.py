@@ -15,9 +15,12 @@ from analysis._text import NONE, decimals, signed
 from analysis.ablation import arm_runs, final_values
 from analysis.load import Study
 from analysis.search.proposals import SearchRecords, search_of
+from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 
 Choice = Literal["seed", "epoch", "proposal", "lead", "gain"]
+
+OTHER_SEEDS: Final = "the arm's other seeds"
 
 _HEADS: Final[dict[Choice, str]] = {
     "seed": "the best of an arm's seeds, judged on {judged_on}; different data: chosen on {chosen_on}",
@@ -69,8 +72,12 @@ def selection_bias(study: Study) -> pd.DataFrame:
     return frame.assign(optimism=signs * (frame["same_data"] - frame["different_data"]))
 
 
-def selection_bias_table(study: Study) -> Table:
+def selection_bias_table(*studies: Study) -> Table:
     """Return `selection_bias` to read; raises what that raises."""
+    return side_by_side(studies, _table)
+
+
+def _table(study: Study) -> Table:
     long = selection_bias(study)
     digits = decimals(pd.concat([long["no_choice"], long["same_data"]]).dropna())
     rows = []
@@ -85,7 +92,7 @@ def selection_bias_table(study: Study) -> Table:
         rows.append(Row((Cell(row["label"]), Cell(among), *numbers), section=head))
     return Table(
         name="selection_bias",
-        title=f"What choosing on the data that judge adds ({study.headline})",
+        title=f"What choosing on the data that judge adds: {study.headline} on {study.data}",
         columns=(
             Column("choice", align="left"),
             Column("among"),
@@ -129,7 +136,7 @@ def _notes(long: pd.DataFrame, digits: int) -> Iterator[str]:
             "A lead that shrinks on fresh seeds is the winner's curse: the best of many noisy values is "
             "partly luck. What the settings are worth is seen on the seeds and test videos of the ablation."
         )
-    if ((long["choice"] == "epoch") & (long["chosen_on"] == _OTHER_SEEDS)).any():
+    if ((long["choice"] == "epoch") & (long["chosen_on"] == OTHER_SEEDS)).any():
         yield (
             "Only one split is scored at every epoch, so a run's best epoch is compared with the epoch that "
             "is best for the arm's other seeds. Its optimism is an upper bound: seeds may truly differ in it."
@@ -139,9 +146,6 @@ def _notes(long: pd.DataFrame, digits: int) -> Iterator[str]:
             "Gains on validation and on test are on different videos, so that not all of their difference "
             "comes from choosing."
         )
-
-
-_OTHER_SEEDS: Final = "the arm's other seeds"
 
 
 def _seed_rows(study: Study) -> Iterator[_Bias]:
@@ -217,7 +221,7 @@ def _best_epoch(study: Study, arm: str, curves: dict[str, pd.DataFrame]) -> Iter
         judge, chooser = curves["test"].loc[trials], curves["validation"].loc[trials]
         judged_on, chosen_on = "test", "validation"
     else:
-        judged_on, chosen_on = next(iter(curves)), _OTHER_SEEDS
+        judged_on, chosen_on = next(iter(curves)), OTHER_SEEDS
         judge = curves[judged_on]
         chooser = (judge.sum() - judge) / (len(judge) - 1)
     values = judge.to_numpy()

@@ -181,9 +181,17 @@ def test_interval_is_that_of_the_seeds_mean_difference_over_the_same_draws(out: 
 
 def test_table_says_what_it_is(out: Path) -> None:
     table = video_bootstrap_table(load_study(out))
-    assert table.title == "Test-set variance of mAP@0.1:0.7 on watch"
+    assert table.title == "Test-set variance: mAP@0.1:0.7 on watch"
     assert any("says nothing of other training seeds" in note for note in table.notes)
     assert [cell.text for cell in table.rows[0].cells[:2]] == ["+FSD", "3"]
+
+
+def test_two_studies_stand_side_by_side(out: Path) -> None:
+    study = load_study(out)
+    table = video_bootstrap_table(study, replace(study, data="thumos14"))
+    assert table.title == "Test-set variance: watch; thumos14"
+    assert len(table.columns) == 11
+    assert list(table.long["data"]) == ["watch", "thumos14"]
 
 
 @pytest.mark.situation("storage", "detections of some runs are lost", "their seeds are left out, and counted")
