@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.load import Study
 from analysis.localization.detad import ALPHA, KINDS, MIN_TIOU, TrialErrors, analyse
 from analysis.localization.evaluation import as_detections, read_ground_truth
+from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import metric_thresholds
 from study.records import RecordsError
@@ -68,11 +69,15 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
     )
 
 
-def errors_table(study: Study) -> Table:
+def errors_table(*studies: Study) -> Table:
     """Return which errors the arms make: shares among the surest detections, and what each kind costs.
 
-    Raises NothingToShow if no trial has left detections.
+    Several studies stand side by side. Raises NothingToShow if no trial of any has left detections.
     """
+    return side_by_side(studies, _table)
+
+
+def _table(study: Study) -> Table:
     errors = read_errors(study)
     kinds = [Column(kind, f"of the surest detections (%), tIoU {ALPHA:g}") for kind in KINDS]
     gains = [Column(kind, f"{study.headline} gained without") for kind in KINDS[1:]]
@@ -96,7 +101,7 @@ def errors_table(study: Study) -> Table:
         rows.append(Row((Cell(arm), seeds, *cells)))
     return Table(
         name="errors",
-        title="Errors of the detections on the test videos, mean over seeds",
+        title=f"Errors of the detections on the test videos, mean over seeds: {study.name} on {study.data}",
         columns=columns,
         rows=tuple(rows),
         long=pd.concat(_long(errors), ignore_index=True),

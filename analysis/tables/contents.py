@@ -5,6 +5,7 @@ from typing import Final
 
 from analysis.intervals import IntervalKind
 from analysis.load import Study
+from analysis.localization.errors import errors_table
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.comparisons import comparisons_table
@@ -21,6 +22,7 @@ TABLES: Final[Mapping[str, Callable[..., Table]]] = {
     "sensitivity": sensitivity_table,
     "pretraining": pretraining_table,
     "best": best_table,
+    "errors": errors_table,
     "cost": cost_table,
 }
 """Name -> function of one study or of several (`paper_table(study)`, `paper_table(first, second)`)."""

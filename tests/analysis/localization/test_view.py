@@ -115,6 +115,17 @@ def test_errors_of_arms_are_means_over_seeds(out: Path) -> None:
     assert set(table.long["measure"]) >= {"mAP", "mAP_N", "not found (%)", "mAP gained without"}
 
 
+def test_errors_of_several_studies_stand_side_by_side(out: Path, tmp_path: Path) -> None:
+    other = looked_at.write(tmp_path / "other", seeds=2)
+    table = errors_table(load_study(out), load_study(other))
+    assert [row.cells[0].text for row in table.rows] == ["cont", "FSD+LCS"]
+    assert [
+        cell.text
+        for cell, column in zip(table.rows[0].cells, table.columns, strict=True)
+        if column.name == "seeds"
+    ] == ["3", "2"]
+
+
 def test_errors_say_which_seeds_are_missing(out: Path) -> None:
     (out / f"predictions/{looked_at.trials(out)['cont', 1]}.parquet").unlink()
     study = load_study(out)
