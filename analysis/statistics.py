@@ -75,6 +75,8 @@ def paired_differences(values_a: ArrayLike, values_b: ArrayLike) -> NDArray[np.f
 def sign_flip_p(differences: ArrayLike) -> float:
     """Return the two-sided p of a mean of 0: the share of the 2^n sign flips with |Σ ± d| ≥ |Σ d|.
 
+    It assumes that a difference without an effect is as likely to be +x as −x, as it is where both members of
+    a pair are exchangeable; the skewed differences of benchmarks/statistics, of mean 0, break it.
     Exact up to n = 20, where no p is below 2^(1 − n). Beyond, from m seeded random flips, b of which reach
     |Σ d|: p = (b + 1) / (m + 1) (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585).
     """
