@@ -128,8 +128,7 @@ def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
 
 def arm_runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
     """Return the trials of an arm, one row per seed in the order of `seeds`, empty where there is none."""
-    trials = study.trials
-    runs = trials[trials["phase"].isin(["ablation", "context"]) & (trials["arm"] == arm)].set_index("seed")
+    runs = study.runs.get(arm, study.trials.iloc[:0]).set_index("seed")
     twice = runs.index[runs.index.duplicated()]
     if len(twice):
         raise RecordsError(

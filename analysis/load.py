@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +138,12 @@ class Study:
         except (ValueError, KeyError, TypeError) as error:
             raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is damaged ({error})") from error
         return content
+
+    @cached_property
+    def runs(self) -> Mapping[str, pd.DataFrame]:
+        """The trials of the ablation that count, and what needs no training, by arm."""
+        runs = self.trials[self.trials["phase"].isin(["ablation", "context"])]
+        return dict(list(runs.groupby("arm", sort=False)))
 
     @property
     def selections(self) -> dict[str, tuple[int, ...]]:

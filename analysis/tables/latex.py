@@ -10,6 +10,7 @@ from analysis.tables.table import Cell, Column, Table
 PREAMBLE: Final = ("booktabs", "amssymb")  # packages that a document needs
 
 _WIDE: Final = 8  # columns from which on the type is smaller
+_WIDEST: Final = 12  # and these closer together
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -30,6 +31,7 @@ _ESCAPES: Final = {
     "→": r"$\rightarrow$",
     "∞": r"$\infty$",
     "√": r"$\surd$",
+    "◂": r"$\triangleleft$",
     "✓": r"$\checkmark$",
     "✗": r"$\times$",
     "–": "--",
@@ -63,9 +65,11 @@ def render(table: Table) -> str:
         "% " + "".join(rf"\usepackage{{{name}}} " for name in PREAMBLE).rstrip(),
         r"\begin{table}[tbp]",
         r"\centering",
+        # Classes expect captions below.
+        r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{_label(table.name)}}}",
-        *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if len(table.columns) >= _WIDE else []),
+        *_spacing(len(table.columns)),
         rf"\begin{{tabular}}{{@{{}}{rules}@{{}}}}",
         r"\toprule",
         *_heads(table.columns),
@@ -81,6 +85,12 @@ def render(table: Table) -> str:
     if notes:
         lines += ["", r"\smallskip", r"\parbox{\linewidth}{\footnotesize\raggedright", *notes, "}"]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _spacing(num_columns: int) -> list[str]:
+    if num_columns < _WIDE:
+        return []
+    return [r"\footnotesize", rf"\setlength{{\tabcolsep}}{{{'3pt' if num_columns < _WIDEST else '2.4pt'}}}"]
 
 
 def escape(text: str) -> str:

@@ -44,11 +44,10 @@ def _table(study: Study) -> Table:
     early = search.values_at(rung) if rung else pd.Series(dtype=np.float64)
     proposals = search.proposals.assign(early=search.proposals["proposal"].map(early))
     digits = decimals(pd.concat([complete["value"], proposals["early"]]))
-    trials = search.runs.groupby("proposal")["trial"].agg(tuple)
     rows, records = [], []
     for parameter in search.parameters:
         parts = list(_parts(parameter, proposals))
-        rows += [Row(_cells(search, part, digits, trials, bool(rung)), parameter.label) for part in parts]
+        rows += [Row(_cells(search, part, digits, bool(rung)), parameter.label) for part in parts]
         records += [_record(search, parameter, part) for part in parts]
     columns = [
         Column("setting", align="left"),
@@ -68,11 +67,9 @@ def _table(study: Study) -> Table:
     )
 
 
-def _cells(
-    search: SearchRecords, part: _Part, digits: int, trials: pd.Series, with_early: bool
-) -> tuple[Cell, ...]:
+def _cells(search: SearchRecords, part: _Part, digits: int, with_early: bool) -> tuple[Cell, ...]:
     complete = part.proposals[part.proposals["state"] == "complete"]
-    everything, finished = (_trials(trials, frame) for frame in (part.proposals, complete))
+    everything, finished = (_trials(search, frame) for frame in (part.proposals, complete))
     head = Cell(part.label)
     winner = "◂ " if _holds_winner(search, part) else ""
     count = Cell(f"{winner}{len(complete)} of {len(part.proposals)}", len(complete), everything)
@@ -95,7 +92,7 @@ def _cells(
             values.append(Cell("", missing="no proposal here has come so far on all seeds"))
         else:
             early = pd.Series({"mean": reached["early"].mean(), "sd": reached["early"].std(ddof=1)})
-            values.append(Cell(mean_sd(early, digits), float(early["mean"]), _trials(trials, reached)))
+            values.append(Cell(mean_sd(early, digits), float(early["mean"]), _trials(search, reached)))
     return (head, count, *values)
 
 
@@ -142,8 +139,9 @@ def _holds_winner(search: SearchRecords, part: _Part) -> bool:
     return search.winner is not None and bool((part.proposals["proposal"] == search.winner).any())
 
 
-def _trials(trials: pd.Series, proposals: pd.DataFrame) -> tuple[int, ...]:
-    return tuple(int(trial) for own in trials.reindex(proposals["proposal"]) for trial in own)
+def _trials(search: SearchRecords, proposals: pd.DataFrame) -> tuple[int, ...]:
+    own = search.runs["proposal"].isin(proposals["proposal"])
+    return tuple(search.runs.loc[own, "trial"].tolist())
 
 
 def _number(value: float, digits: int) -> str:
