@@ -184,7 +184,7 @@ def _laid_out(items: Iterable[Item]) -> Iterator[Item]:
             together[-1] = replace(last, shape="beside")
         yield from together
     for (reason, is_fault), titles in absent.items():
-        yield Absent(", ".join(titles).capitalize(), reason, is_fault)
+        yield Absent(", ".join(dict.fromkeys(titles)), reason, is_fault)
 
 
 def _inline(svg: str, name: str, title: str) -> Markup:
