@@ -53,7 +53,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Gate:
-    """What a seed's pretrained model must reach on validation; in a recipe of one stage all its arms' models."""
+    """What a seed's pretrained model must reach on validation; in a one-stage recipe those of all arms."""
 
     metric: str
     at_least: float
