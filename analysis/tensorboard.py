@@ -19,7 +19,9 @@ import pandas as pd
 from rich.console import Console
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from analysis.load import Study, load_study
@@ -118,10 +120,31 @@ def _columns(study: Study) -> Summary:
         for name, value in json.loads(settings).items():
             values.setdefault(name, []).append(value)
     metrics = [f"{split}/{metric}" for metric in study.metrics for split in _SPLITS]
-    return hparams.hparams_config_pb(
-        [hparams.HParam(name, _domain(found)) for name, found in values.items() if found],
-        [hparams.Metric(f"final/{name}", display_name=name) for name in metrics if name in trained],
+    experiment = api_pb2.Experiment(
+        hparam_infos=[_column(name, found) for name, found in values.items() if found],
+        metric_infos=[
+            hparams.Metric(f"final/{name}", display_name=name).as_proto()
+            for name in metrics
+            if name in trained
+        ],
     )
+    content = HParamsPluginData(experiment=experiment)
+    return Summary(
+        value=[
+            Summary.Value(
+                tag=metadata.EXPERIMENT_TAG,
+                metadata=metadata.create_summary_metadata(content),
+                tensor=metadata.NULL_TENSOR,
+            )
+        ]
+    )
+
+
+def _column(name: str, values: list[Any]) -> api_pb2.HParamInfo:
+    # What differs is shown first.
+    info = api_pb2.HParamInfo(name=name, differs=len({str(value) for value in values}) > 1)
+    _domain(values).update_hparam_info(info)
+    return info
 
 
 def _domain(values: list[Any]) -> hparams.Domain:

@@ -73,6 +73,7 @@ def test_the_hparams_tab_has_the_settings_and_final_metrics_of_all_trials(out: P
     assert {info.name for info in columns.hparam_infos} == {
         *("phase", "stage", "arm", "proposal", "seed", "finetune.lambda_lcs", "finetune.candidate_order")
     }
+    assert {info.name for info in columns.hparam_infos if info.differs} >= {"arm", "finetune.lambda_lcs"}
     assert [info.name.tag for info in columns.metric_infos] == [
         f"final/{split}/{METRIC}" for split in ("validation", "test")
     ]
