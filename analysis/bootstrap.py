@@ -20,7 +20,7 @@ from analysis.statistics import paired_differences
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import Detections, GroundTruth, match_detections, metric_thresholds
-from study.records import RecordsError, predictions_name
+from study.records import GROUND_TRUTH, RecordsError, predictions_name
 
 NUM_RESAMPLES: Final = 1_000
 _TOLERANCE: Final = 1e-3  # of 100, in single precision
@@ -50,15 +50,18 @@ def video_bootstrap(study: Study, num_resamples: int = NUM_RESAMPLES, seed: int 
     ci_low and ci_high are the 2.5 and 97.5 % quantiles over resamples, sd the standard deviation, better the
     share in which the arm is ahead; seeds_low and seeds_high are the paired-t interval over the same seeds.
     The trained models stay as they are: this is the variance of the test set, and none of training.
-    Raises NothingToShow without detections, or if the headline is no mean average precision; RecordsError if
-    detections do not give the value on record.
+    left_out says which runs are not in it and why: their detections are lost, damaged, or do not give the
+    value on record. Raises NothingToShow without detections, or if the headline is no mean average precision.
     """
     wanted = [comparison for comparison in comparisons(study) if comparison.against is not None]
     arms = dict.fromkeys(arm for comparison in wanted for arm in comparison if arm is not None)
     runs = _runs(study, list(arms), num_resamples, seed)
     rows = [row for comparison in wanted for row in _rows(study, comparison, runs)]
     if not rows:
-        raise NothingToShow("no two runs of one seed have left their detections")
+        reasons = dict.fromkeys(
+            run for of_arm in runs.values() for run in of_arm.values() if isinstance(run, str)
+        )
+        raise NothingToShow("; ".join(["no two runs of one seed have left their detections", *reasons]))
     return pd.DataFrame(rows).assign(num_resamples=num_resamples)
 
 
@@ -76,7 +79,7 @@ def _table(study: Study) -> Table:
         has_interval = np.isfinite(row["seeds_low"])
         cells = (
             Cell(row["arm"]),
-            Cell(str(row["n"]), row["n"], row["trials"]),
+            Cell(str(row["n"]), row["n"], row["trials"], row["left_out"] or None),
             Cell(signed(row["diff"], digits), row["diff"], row["trials"]),
             Cell(f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]", None, row["trials"]),
             Cell(seeds, None, row["trials"]) if has_interval else Cell("", missing="it takes two seeds"),
@@ -95,7 +98,7 @@ def _table(study: Study) -> Table:
             Column("ahead"),
         ),
         rows=tuple(rows),
-        long=long.drop(columns="trials"),
+        long=long.drop(columns=["trials"]),
         notes=(
             f"Over test videos: {NUM_RESAMPLES} times, as many videos as there are "
             f"({long['n_videos'].iloc[0]}) are drawn with replacement, the same for all arms and seeds, and "
@@ -111,15 +114,16 @@ def _table(study: Study) -> Table:
 
 
 def _rows(
-    study: Study, comparison: Comparison, runs: Mapping[str, Mapping[int, _Run]]
+    study: Study, comparison: Comparison, runs: Mapping[str, Mapping[int, _Run | str]]
 ) -> Iterator[dict[str, Any]]:
     arm, against = comparison.arm, comparison.against
     assert against is not None
-    seeds = [seed for seed in runs[arm] if seed in runs[against]]
-    if not seeds:
+    both = [(runs[arm][seed], runs[against][seed]) for seed in runs[arm] if seed in runs[against]]
+    pairs = [(own, other) for own, other in both if isinstance(own, _Run) and isinstance(other, _Run)]
+    if not pairs:
         return
-    values_SR = np.stack([runs[arm][seed].values_R for seed in seeds])
-    others_SR = np.stack([runs[against][seed].values_R for seed in seeds])
+    values_SR = np.stack([own.values_R for own, _ in pairs])
+    others_SR = np.stack([other.values_R for _, other in pairs])
     differences_R = (values_SR - others_SR).mean(axis=0)
     drawn = differences_R[1:]
     low, high = np.quantile(drawn, [0.025, 0.975])
@@ -129,7 +133,7 @@ def _rows(
         "arm": arm,
         "baseline": against,
         "metric": study.headline,
-        "n": len(seeds),
+        "n": len(pairs),
         "n_videos": len(study.ground_truth()),
         "diff": differences_R[0],
         "ci_low": low,
@@ -138,39 +142,53 @@ def _rows(
         "better": (sign * drawn > 0).mean(),
         "seeds_low": over_seeds.low,
         "seeds_high": over_seeds.high,
-        "trials": tuple(runs[name][seed].trial for seed in seeds for name in (arm, against)),
+        "trials": tuple(run.trial for pair in pairs for run in pair),
+        "left_out": "; ".join(dict.fromkeys(run for pair in both for run in pair if isinstance(run, str))),
     }
 
 
-def _runs(study: Study, arms: list[str], num_resamples: int, seed: int) -> dict[str, dict[int, _Run]]:
-    """Return each arm's complete runs that left their detections, by seed."""
+def _runs(study: Study, arms: list[str], num_resamples: int, seed: int) -> dict[str, dict[int, _Run | str]]:
+    """Return each arm's complete runs by seed, or why one has no value in the resamples."""
     try:
         thresholds = metric_thresholds(study.headline)
     except ValueError as error:
         raise NothingToShow(f"{study.headline} is no mean average precision of detections") from error
+    if not study.store.exists(GROUND_TRUTH):
+        raise NothingToShow("the annotations of the test videos are not among the records")
     ground_truth = read_ground_truth(study)
     if not len(ground_truth.label):
         raise NothingToShow("the test videos have no annotated segment")
     draws = _draw(ground_truth, num_resamples, seed)
     seeds = next(iter(study.selections.values()))
-    found: dict[str, dict[int, _Run]] = {arm: {} for arm in arms}
+    found: dict[str, dict[int, _Run | str]] = {arm: {} for arm in arms}
     for arm in arms:
         of_arm = arm_runs(study, arm, seeds)
         values = final_values(of_arm, study.headline)
         for run_seed, number, value in zip(seeds, of_arm["trial"], values, strict=True):
-            if not np.isfinite(value) or not study.store.exists(predictions_name(int(number))):
-                continue
-            trial = int(number)
-            detections = as_detections(study.predictions(trial), ground_truth)
-            headline_R = 100 * _mean_average_precision(ground_truth, detections, thresholds, draws)
-            if abs(headline_R[0] - value) > _TOLERANCE:
-                raise RecordsError(
-                    f"{study.store.place(predictions_name(trial))} gives {study.headline} = "
-                    f"{headline_R[0]:.4f}, but the record of trial {trial} says {value:.4f}; they are not of "
-                    "the same run: restore both from one copy of the study"
-                )
-            found[arm][run_seed] = _Run(trial, headline_R)
+            if np.isfinite(value):
+                found[arm][run_seed] = _run(study, int(number), value, ground_truth, thresholds, draws)
     return found
+
+
+def _run(
+    study: Study,
+    trial: int,
+    value: float,
+    ground_truth: GroundTruth,
+    thresholds: NDArray[np.float64],
+    draws: _Draws,
+) -> _Run | str:
+    try:
+        detections = as_detections(study.predictions(trial), ground_truth)
+    except RecordsError as error:
+        return str(error)
+    headline_R = 100 * _mean_average_precision(ground_truth, detections, thresholds, draws)
+    if abs(headline_R[0] - value) > _TOLERANCE:
+        return (
+            f"{study.store.place(predictions_name(trial))} gives {study.headline} = {headline_R[0]:.4f}, but "
+            f"the record of trial {trial} says {value:.4f}, so they are not of one run"
+        )
+    return _Run(trial, headline_R)
 
 
 def _draw(ground_truth: GroundTruth, num_resamples: int, seed: int) -> _Draws:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from analysis.bootstrap import video_bootstrap_table
 from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.localization.errors import errors_table
+from analysis.selection_bias import selection_bias_table
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.comparisons import comparisons_table
@@ -22,6 +24,8 @@ TABLES: Final[Mapping[str, Callable[..., Table]]] = {
     "sensitivity": sensitivity_table,
     "pretraining": pretraining_table,
     "best": best_table,
+    "selection_bias": selection_bias_table,
+    "video_bootstrap": video_bootstrap_table,
     "errors": errors_table,
     "cost": cost_table,
 }

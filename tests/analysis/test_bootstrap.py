@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ftcl.evaluation import (
     metric_thresholds,
     metrics,
 )
-from study.records import RecordsError, open_store, predictions_name, write_predictions
+from study.records import open_store, predictions_name, write_predictions
 
 HEADLINE = "mAP@0.1:0.7"
 ARMS = ("cont", "+FSD")
@@ -199,18 +200,29 @@ def test_a_seed_without_detections_is_left_out_of_both_arms(out: Path) -> None:
     (out / predictions_name(1)).unlink()
     row = video_bootstrap(load_study(out), num_resamples=20).iloc[0]
     assert (row["n"], row["trials"]) == (2, (3, 0, 5, 2))
+    [(_, column, reason)] = video_bootstrap_table(load_study(out)).missing()
+    assert column == "seeds"
+    assert "predictions/1.parquet is missing" in reason
     for trial in (0, 2):
         (out / predictions_name(trial)).unlink()
-    with pytest.raises(NothingToShow, match="no two runs"):
+    with pytest.raises(NothingToShow, match=r"no two runs .*predictions/0\.parquet is missing"):
         video_bootstrap(load_study(out))
 
 
+@pytest.mark.situation("storage", "detections are not those of their trial's record", "they are not counted")
 def test_detections_of_another_run_are_refused(out: Path) -> None:
     (out / predictions_name(1)).write_bytes((out / predictions_name(2)).read_bytes())
-    with pytest.raises(RecordsError, match=r"predictions/1\.parquet gives mAP@0\.1:0\.7 = .* trial 1 says"):
-        video_bootstrap(load_study(out))
+    row = video_bootstrap(load_study(out), num_resamples=20).iloc[0]
+    assert (row["n"], row["trials"]) == (2, (3, 0, 5, 2))
+    assert re.search(r"predictions/1\.parquet gives mAP@0\.1:0\.7 = .* trial 1 says", row["left_out"])
 
 
 def test_a_headline_of_another_kind_has_no_such_view(write_study: Any) -> None:
     with pytest.raises(NothingToShow, match="score is no mean average precision"):
         video_bootstrap(load_study(write_study({"cont": [1.0, 2.0], "+FSD": [2.0, 3.0]})))
+
+
+def test_without_annotations_there_is_no_such_view(out: Path) -> None:
+    (out / "ground_truth.json").unlink()
+    with pytest.raises(NothingToShow, match="annotations of the test videos are not among the records"):
+        video_bootstrap(load_study(out))
