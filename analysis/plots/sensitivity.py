@@ -100,11 +100,11 @@ def sensitivity_chart(study: Study) -> style.Chart:
         for parameter in search.parameters
     )
     caption = style.sentences(
-        f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean over "
-        f"{len(search.seeds)} search seeds).",
-        f"Blue: the {style.count(len(complete))} complete ones; below, how many of a range's proposals they are.",
-        f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; as weak ones were stopped later, "
-        "these alone compare all settings."
+        f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean "
+        f"over {len(search.seeds)} search seeds).",
+        f"Blue: the {style.count(len(complete))} complete ones; below, their number of a range's proposals.",
+        f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; as weak ones were then stopped, "
+        "only these compare all settings."
         if rule is not None
         else None,
         "Proposals differ in all other settings too and are not paired: a trend asks for an ablation.",

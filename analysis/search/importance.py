@@ -37,7 +37,7 @@ from analysis.tables.table import NothingToShow
 
 EVALUATORS: Final = ("fANOVA", "MDI", "PED-ANOVA")
 MIN_PROPOSALS: Final = 8
-NUM_RESAMPLES: Final = 20
+NUM_RESAMPLES: Final = 16
 # fANOVA's time grows with the square of a tree's leaves; every resample grows trees of its own.
 MAX_SAMPLE: Final = 300
 _TREES: Final = 8
