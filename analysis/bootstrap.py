@@ -58,10 +58,10 @@ def video_bootstrap(study: Study, num_resamples: int = NUM_RESAMPLES, seed: int 
     runs = _runs(study, list(arms), num_resamples, seed)
     rows = [row for comparison in wanted for row in _rows(study, comparison, runs)]
     if not rows:
-        reasons = dict.fromkeys(
-            run for of_arm in runs.values() for run in of_arm.values() if isinstance(run, str)
-        )
-        raise NothingToShow("; ".join(["no two runs of one seed have left their detections", *reasons]))
+        reasons = (run for of_arm in runs.values() for run in of_arm.values() if isinstance(run, str))
+        first = next(reasons, None)
+        detail = f" (first: {first})" if first else ""
+        raise NothingToShow(f"no two runs of one seed have left their detections{detail}")
     return pd.DataFrame(rows).assign(num_resamples=num_resamples)
 
 
