@@ -103,8 +103,8 @@ def sensitivity_chart(study: Study) -> style.Chart:
         f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean "
         f"over {len(search.seeds)} search seeds).",
         f"Blue: the {style.count(len(complete))} complete ones; below, their number of a range's proposals.",
-        f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; as weak ones were then stopped, "
-        "only these compare all settings."
+        f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; weak ones were then "
+        "stopped, so only these compare all settings."
         if rule is not None
         else None,
         "Proposals differ in all other settings too and are not paired: a trend asks for an ablation.",
