@@ -138,7 +138,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(
             f"\nin {plan.out}: ablation.md, ablation.csv and the records of every trial", markup=False
         )
-    console.print("writing the report ...", highlight=False)
     from analysis.report import show_report
 
     show_report(plan.out, console)

@@ -19,7 +19,7 @@ from analysis.cautions import Kind, cautions
 from analysis.load import Study, load_study
 from analysis.plots.style import PANEL_IN, Chart, to_svg
 from analysis.report.contents import FIRST_CAUTIONS, FIRST_PICTURE, SECTIONS, Part, Section
-from analysis.report.provenance import facts, provenance, records_as_of
+from analysis.report.provenance import facts, made_from, provenance, records_as_of
 from analysis.report.story import tell
 from analysis.tables.html import render
 from analysis.tables.table import NothingToShow, Table
@@ -30,6 +30,8 @@ Shape = Literal["panel", "beside", "row", "rows", "wide"]
 
 REPORT: Final = "report.html"
 _SHAPES: Final[Mapping[int, Shape]] = {1: "panel", 2: "row"}  # by the number of panels
+_MANY_ROWS: Final = 20  # a longer table is folded
+_HEAD_BYTES: Final = 2_000
 _FOLDER: Final = Path(__file__).parent
 
 
@@ -60,6 +62,7 @@ class Grid:
     name: str
     title: str
     content: Markup
+    is_long: bool
 
 
 Item = Picture | Grid | Absent
@@ -79,20 +82,36 @@ def write_report(out: str | Path) -> str:
 
     OUT is a folder or a URI. Raises what `load_study` raises, OSError if it cannot be written.
     """
-    study = load_study(out)
+    return _write(load_study(out))
+
+
+def _write(study: Study) -> str:
     study.store.write(REPORT, build_report(study).encode())
     return study.store.place(REPORT)
 
 
 def show_report(out: str | Path, console: Console) -> None:
-    """Write the report of OUT and say where it lies; if it cannot be written, a warning says why.
+    """Say where the report of OUT lies, and write it first unless it is that of these very records.
 
-    Raises what `load_study` raises.
+    If it cannot be written, a warning says why. Raises what `load_study` raises.
     """
+    study = load_study(out)
     try:
-        console.print(f"report: {write_report(out)}", markup=False, highlight=False, soft_wrap=True)
+        if not _is_current(study):
+            console.print("writing the report ...", highlight=False)
+            _write(study)
     except OSError as error:
         console.print(Text(f"⚠ the report could not be written ({error})", style="yellow"), soft_wrap=True)
+    else:
+        place = study.store.place(REPORT)
+        console.print(f"report: {place}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_current(study: Study) -> bool:
+    if not study.store.exists(REPORT):
+        return False
+    with study.store.open(REPORT) as file:
+        return made_from(study).encode() in file.read(_HEAD_BYTES)
 
 
 def build_report(study: Study) -> str:
@@ -127,6 +146,7 @@ def build_report(study: Study) -> str:
             *((part.section.name, part.section.title) for part in built),
             ("provenance", "What was run"),
         ],
+        made_from=made_from(study),
         provenance=provenance(study),
         as_of=records_as_of(study),
         style=Markup(_read("style.css")),
@@ -158,7 +178,7 @@ def _set(thing: Table | Chart) -> Item:
     if isinstance(thing, Table):
         content = render(thing).replace("<table", '<div class="scroll" tabindex="0"><table', 1)
         content = content.replace("</table>", "</table></div>", 1)
-        return Grid(thing.name, thing.title, Markup(content))
+        return Grid(thing.name, thing.title, Markup(content), len(thing.rows) > _MANY_ROWS)
     is_wide = any(drawing.get_figwidth() > 1.5 * PANEL_IN for drawing in thing.figures)
     drawings = tuple(
         _inline(to_svg(drawing, variables=True), f"{thing.name}-{index}", thing.title)

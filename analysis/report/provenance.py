@@ -1,16 +1,20 @@
 """What was run, for whoever wants to trust it or run it again: the manifest in a reader's order."""
 
+import hashlib
 import json
 import shlex
 from collections.abc import Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from analysis.load import Study
 from analysis.report.story import count, hours, setting
+from study.records import EPOCHS, FAILURES, MANIFEST, TRIALS
 
-_MAX_DIFF: int = 20_000
+_MAX_DIFF: Final = 20_000
+_PROGRAM: Final = Path(__file__).parents[1]
 
 
 class Fact(NamedTuple):
@@ -58,6 +62,17 @@ def facts(study: Study) -> list[Fact]:
         Fact("GPU time", hours(gpu_h) if gpu_h > 0 else "none"),
     ]
     return [*found, Fact("Records as of", records_as_of(study))] if len(trials) else found
+
+
+def made_from(study: Study) -> str:
+    """Return a digest of what a report is made from: the records, and the program that reads them."""
+    digest = hashlib.sha256()
+    for name in (MANIFEST, TRIALS, EPOCHS, FAILURES):
+        digest.update(study.store.read(name) if study.store.exists(name) else b"")
+    for path in sorted(_PROGRAM.rglob("*.*")):
+        if path.suffix in (".py", ".html", ".css", ".js", ".csv"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def records_as_of(study: Study) -> str:

@@ -7,3 +7,6 @@ button.addEventListener("click", () => {
   const now = root.style.colorScheme || (dark.matches ? "dark" : "light");
   root.style.colorScheme = now === "dark" ? "light" : "dark";
 });
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +10,15 @@ from typing import get_args
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from analysis.cautions import Kind
 from analysis.load import Study, load_study
 from analysis.plots.style import VARIABLES, Chart, figure
-from analysis.report import build_report, page, write_report
+from analysis.report import build_report, page, show_report, write_report
 from analysis.report.contents import FIRST_CAUTIONS, FIRST_PICTURE, SECTIONS, Section
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
-from study.records import RecordsError
+from study.records import RecordsError, Store
 
 VALUES = {
     "acmnet": [40.0] * 8,
@@ -104,6 +106,39 @@ def test_report_is_one_file_beside_the_records_and_the_same_again(
     write_report(out)
     assert (out / "report.html").read_text() == first
     assert "Do the losses help?" in first and "The only section" in first
+
+
+def test_report_is_written_anew_only_if_records_have_changed(
+    write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def show() -> str:
+        console = Console(record=True, file=io.StringIO(), width=300)
+        show_report(out, console)
+        return console.export_text()
+
+    out = write_study(VALUES)
+    assert "writing the report" in show()
+    assert show() == f"report: {out}/report.html\n"
+    write_study({**VALUES, "+FSD": VALUES["FSD+LCS"]})
+    assert "writing the report" in show()
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    write_study(VALUES)
+    monkeypatch.setattr(Store, "write", fail)
+    assert "could not be written (no space left on device)" in show()
+
+
+def test_long_tables_are_folded(write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def long_table(study: Study) -> Table:
+        return replace(some_table(study), name="long", rows=some_table(study).rows * 30)
+
+    with_parts(monkeypatch, some_table, long_table)
+    seen = Page(build_report(load_study(write_study(VALUES))))
+    tags = [tag for tag, _ in seen.elements]
+    assert tags.count("table") == 2
+    assert tags.count("details") == 3  # with the search space and the changes of the source
 
 
 def test_everything_from_records_is_escaped(write_study: Callable[..., Path]) -> None:
