@@ -20,6 +20,15 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _PX_PER_IN: Final = 96
+_STYLE: Final = """<style>
+.study { overflow-x: auto; }
+.study th, .study td { padding: 0.2em 0.6em; text-align: right; font-weight: normal; }
+.study td, .study th[scope=row] { white-space: nowrap; }
+.study .left, .study .section th { text-align: left; }
+.study .center { text-align: center; }
+.study thead th, .study .section th, .study .best { font-weight: bold; }
+.study ul { max-width: 60em; }
+</style>"""
 
 
 def open_study(out: str) -> Study:
@@ -63,7 +72,7 @@ def _say(words: str) -> None:
 
 
 def _table(table: Table) -> str:
-    return f"<h4>{escape(table.title)}</h4>\n{render(table)}"
+    return f'<h4>{escape(table.title)}</h4>\n<div class="study">{_STYLE}\n{render(table)}</div>'
 
 
 def _chart(chart: Chart) -> str:
