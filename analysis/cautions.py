@@ -181,11 +181,12 @@ def _controls(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
     rows = table[(table["metric"] == study.headline) & table["arm"].isin(study.controls) & (table["n"] > 1)]
     digits = decimals(rows["mean"])
     for against in study.controls_against:
-        found = [
-            (row["arm"], f"{row['arm']} {signed(row['diff'], digits)}")
-            for _, row in rows[rows["baseline"] == against].iterrows()
-            if verdict(row, study.metrics[study.headline]) != "worse"
-        ]
+        found = []
+        for _, row in rows[rows["baseline"] == against].iterrows():
+            kind = verdict(row, study.metrics[study.headline])
+            if kind != "worse":
+                better = ", which is better" if kind == "better" else ""
+                found.append((row["arm"], f"{row['arm']} ({signed(row['diff'], digits)}{better})"))
         if found:
             yield Caution(
                 "control as good",

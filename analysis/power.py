@@ -52,8 +52,8 @@ def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER) -> int 
     """Return the least n at which the sign-flip test of a true effect d_z has the power; None: too many.
 
     One more than the paired t test needs: p of a sign-flip test moves in steps of 2^(1 − n), which costs it
-    up to one seed. Never fewer than `least_seeds`, where it needs all differences to have one sign: a power of
-    Φ(d_z)^n. For normal differences; simulated in benchmarks/statistics.
+    up to one seed. Never fewer than `least_seeds`, where it needs all differences to have one sign, a power
+    of Φ(d_z)^n. For normal differences; simulated in benchmarks/statistics.
     """
     if not abs(effect) > 0:
         return None
