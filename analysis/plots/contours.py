@@ -116,7 +116,7 @@ def _panel(search: SearchRecords, x: Parameter, y: Parameter) -> Figure:
             y.position(winner[y.name]),
             "*",
             markersize=15,
-            markerfacecolor=style.SERIES[1],
+            markerfacecolor=style.WINNER,
             markeredgecolor=style.RIM,
         )
         position_ticks(axes.xaxis, x)

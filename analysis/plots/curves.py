@@ -83,7 +83,7 @@ def _runs(axes: Axes, epochs: pd.DataFrame, search: SearchRecords) -> None:
                 markeredgewidth=1.5,
             )
     winner = epochs[epochs["proposal"] == search.winner]
-    axes.plot(winner["epoch"], winner["value"], color=style.SERIES[1], linewidth=2.2, label="winner")
+    axes.plot(winner["epoch"], winner["value"], color=style.WINNER, linewidth=2.2, label="winner")
     axes.autoscale_view()
     if len(winner):
         axes.legend(loc="upper left", handlelength=1.2)

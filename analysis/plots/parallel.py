@@ -42,7 +42,7 @@ def parallel_chart(study: Study) -> style.Chart:
             norm=Normalize(best["value"].min(), best["value"].max()),
         )
         winner = best[best["proposal"] == search.winner]
-        _lines(axes, search, winner, colors=style.SERIES[1], linewidths=2.6)
+        _lines(axes, search, winner, colors=style.WINNER, linewidths=2.6)
         bar = drawing.colorbar(drawn, ax=axes, orientation="horizontal", pad=0.03, aspect=40, shrink=0.9)
         bar.outline.set_visible(False)
         bar.set_label(search.objective.label)

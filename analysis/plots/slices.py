@@ -49,7 +49,7 @@ def slices_chart(study: Study) -> style.Chart:
 def _panel(search: SearchRecords, parameter: Parameter, table: pd.DataFrame, noise: float) -> Figure:
     drawing, axes = style.figure(height=2.0)
     valued = table[table["value"].notna()]
-    special = {0: ("o", "none", 10, style.INK), search.winner: ("*", style.SERIES[1], 13, style.PAPER)}
+    special = {0: ("o", "none", 10, style.INK), search.winner: ("*", style.WINNER, 13, style.PAPER)}
     with style.styled():
         dots = valued.iloc[style.sampled(len(valued), _MOST_DOTS)]
         axes.plot(

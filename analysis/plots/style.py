@@ -6,6 +6,7 @@ the light page; as SVG within a page they become CSS variables, so that one draw
 """
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,7 @@ PAPER: Final = "#ffffff"
 SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#b4578f", "#b98500", "#2d9ccc", "#5b5fc7", "#7a6a53")
 GOOD: Final = "#00795a"
 BAD: Final = "#c2410c"
+WINNER: Final = SERIES[3]  # what the search chose, in every picture
 # Colour -> CSS variable of the report's page (analysis/report/style.css), which names a dark twin for each.
 VARIABLES: Final = {
     INK: "--ink",
@@ -136,7 +138,9 @@ def legend_below(drawing: Figure, axes: Axes, columns: int | None = None) -> Non
     if columns is None:
         # In inches: handle, gaps, and a generous width of a letter.
         of_each = 0.5 + 0.075 * max(map(len, labels))
-        columns = max(1, min(len(labels), int(drawing.get_figwidth() / of_each)))
+        most = max(1, int(drawing.get_figwidth() / of_each))
+        rows = math.ceil(len(labels) / most)
+        columns = math.ceil(len(labels) / rows)
     drawing.legend(handles, labels, loc="outside lower left", ncols=columns)
 
 
