@@ -128,7 +128,9 @@ def _reasons(study: Study, runs: pd.DataFrame) -> Iterator[str | None]:
 
 def arm_runs(study: Study, arm: str, seeds: Sequence[int]) -> pd.DataFrame:
     """Return the trials of an arm, one row per seed in the order of `seeds`, empty where there is none."""
-    runs = study.runs.get(arm, study.trials.iloc[:0]).set_index("seed")
+    runs = study.runs.get(arm)
+    if runs is None:
+        runs = study.trials.iloc[:0].set_index("seed")
     twice = runs.index[runs.index.duplicated()]
     if len(twice):
         raise RecordsError(
@@ -143,8 +145,9 @@ def final_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
     column = f"test/{metric}"
     if column not in runs:
         return np.full(len(runs), np.nan)
-    values = runs[column].where(runs["status"] == "complete").to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
+    values = runs[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    counts = np.isfinite(values) & (runs["status"].to_numpy() == "complete")
+    return np.where(counts, values, np.nan)
 
 
 def paired_trials(study: Study, seeds: Sequence[int], comparison: Comparison, metric: str) -> tuple[int, ...]:

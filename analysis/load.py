@@ -63,6 +63,12 @@ class Gate:
         models = "the models of all arms" if self.of_all_arms else "the pretrained model"
         return f"{self.metric} of {models} at least {self.at_least:g} on validation"
 
+    @property
+    def clause(self) -> str:
+        """Say which seeds pass, to stand after "seeds"."""
+        models = "on which the models of all arms" if self.of_all_arms else "whose pretrained model"
+        return f"{models} reached {self.metric} = {self.at_least:g} on validation"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -141,9 +147,9 @@ class Study:
 
     @cached_property
     def runs(self) -> Mapping[str, pd.DataFrame]:
-        """The trials of the ablation that count, and what needs no training, by arm."""
+        """The trials of the ablation that count, and what needs no training: arm -> seed -> trial."""
         runs = self.trials[self.trials["phase"].isin(["ablation", "context"])]
-        return dict(list(runs.groupby("arm", sort=False)))
+        return {str(arm): own.set_index("seed") for arm, own in runs.groupby("arm", sort=False)}
 
     @property
     def selections(self) -> dict[str, tuple[int, ...]]:

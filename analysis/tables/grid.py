@@ -138,5 +138,8 @@ def _notes(study: Study, table: pd.DataFrame, with_second: bool, intervals: Inte
     yield interval_note(table, intervals)
     if with_second:
         yield "within the grid: difference from the arm that the part is tested against."
+    arms = {arm for grid in grids(study) for arm in grid.arms.values()}
     for family in study.families:
+        if arms.isdisjoint(family.arms):
+            continue
         yield f"p (Holm) within “{family.name}”: {', '.join(family.arms)} against {family.against}."

@@ -19,7 +19,7 @@ def show(table: Table, console: Console) -> None:
     console.print(Text(table.title, style="bold"), soft_wrap=False)
     console.print()
     for part in _parts(table, letters, console.width):
-        for line in _lines(table, part, letters):
+        for line in _lines(table, part, letters, console.width):
             console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
         console.print()
     for reason, letter in letters.items():
@@ -60,28 +60,29 @@ def _widths(table: Table, letters: Mapping[str, str]) -> list[int]:
     return widths
 
 
-def _lines(table: Table, part: Sequence[int], letters: Mapping[str, str]) -> Iterator[Text]:
+def _lines(table: Table, part: Sequence[int], letters: Mapping[str, str], width: int) -> Iterator[Text]:
     columns = [table.columns[index] for index in part]
     every = _widths(table, letters)
     widths = [every[index] for index in part]
     if any(column.group for column in columns):
         yield _group_line(columns, widths)
-    heads = [_aligned(column.name, column, width) for column, width in zip(columns, widths, strict=True)]
+    heads = [_aligned(column.name, column, room) for column, room in zip(columns, widths, strict=True)]
     yield Text(_GAP.join(heads).rstrip(), style="bold")
     yield Text("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)), style="dim")
     for index, (section, rows) in enumerate(sections(table).items()):
         if index:
             yield Text("")
         if section is not None:
-            yield Text(section, style="italic dim")
+            for line in textwrap.wrap(section, width):
+                yield Text(line, style="italic dim")
         for cells in rows:
-            line = Text()
-            for position, (column, width) in enumerate(zip(columns, widths, strict=True)):
+            row = Text()
+            for position, (column, room) in enumerate(zip(columns, widths, strict=True)):
                 cell = cells[part[position]]
-                line.append(_GAP if position else "")
-                line.append(_aligned(_text(cell, letters), column, width), style=_style(cell))
-            line.rstrip()
-            yield line
+                row.append(_GAP if position else "")
+                row.append(_aligned(_text(cell, letters), column, room), style=_style(cell))
+            row.rstrip()
+            yield row
 
 
 def _group_line(columns: Sequence[Column], widths: Sequence[int]) -> Text:

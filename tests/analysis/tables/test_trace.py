@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from analysis.__main__ import main
+from analysis.load import load_study
+from analysis.tables.ablation_paper import paper_table
+from analysis.tables.table import NothingToShow
+from analysis.tables.trace import cells_table, find_cells, ranges, trials_table
+from tests.analysis.tables.studies import HEADLINE, write_searched
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_searched(tmp_path_factory.mktemp("traced") / "out")
+
+
+def test_a_cell_leads_to_the_trials_that_give_its_value(out: Path) -> None:
+    study = load_study(out)
+    (found,) = find_cells(paper_table(study), [study], "both", HEADLINE)
+    trials = trials_table(found)
+    assert trials.long["arm"].unique().tolist() == ["both"]
+    assert trials.long[f"test/{HEADLINE}"].mean() == pytest.approx(found.cell.value)
+    assert "= 43.5 ± 2.4, from 8 trials of" in trials.title
+
+
+@pytest.mark.parametrize("name", ["0.1:0.3", "average mAP@tIoU 0.1:0.3", "mAP@0.1:0.3"])
+def test_a_column_answers_to_several_names(out: Path, name: str) -> None:
+    study = load_study(out)
+    table = paper_table(study)
+    assert [found.column for found in find_cells(table, [study], None, name)] == [
+        "average mAP@tIoU 0.1:0.3"
+    ] * len(table.rows)
+
+
+def test_every_cell_of_a_table_can_be_listed(out: Path) -> None:
+    study = load_study(out)
+    table = paper_table(study)
+    listed = cells_table(table, find_cells(table, [study])).long
+    assert len(listed) == len(table.rows) * (len(table.columns) - 1)
+    row = listed[(listed["row"] == "+FSD") & (listed["column"] == "seeds")].iloc[0]
+    assert len(row["trials"].split()) == 7
+
+
+def test_cells_of_several_studies_lead_to_their_own(out: Path, tmp_path: Path) -> None:
+    first = load_study(out)
+    second = load_study(write_searched(tmp_path / "second", data="second"))
+    found = find_cells(paper_table(first, second), [first, second], "both", HEADLINE)
+    assert [str(each.study.store) for each in found] == [str(out), str(tmp_path / "second")]
+
+
+def test_a_cell_without_trials_says_so(out: Path) -> None:
+    study = load_study(out)
+    (found,) = find_cells(paper_table(study), [study], "both", "FSD")
+    with pytest.raises(NothingToShow, match="both · FSD rests on no trials"):
+        trials_table(found)
+
+
+def test_ranges() -> None:
+    assert ranges([7, 1, 4, 5, 6]) == "1, 4–7"
+    assert ranges([]) == ""
+
+
+def test_the_command_traces(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(out), "--trace", "ablation", "both", HEADLINE]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("complete") == 8
+    assert not (out / "tables").exists()
+    assert main([str(out), "--trace", "ablation", "both"]) == 0
+    assert "mAP@tIoU 0.1" in capsys.readouterr().out
+
+
+@pytest.mark.situation(
+    "input",
+    "python -m analysis is asked to trace a table, row or column that is not there",
+    "one line says so and names those that there are",
+)
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["abl"], "unknown table abl; there are ablation, comparisons"),
+        (["ablation", "FSD"], "table ablation has no row FSD; it has cont, acmnet"),
+        (["ablation", "both", "x"], "table ablation has no column x; it has FSD, LCS, seeds, mAP@tIoU 0.1"),
+        (["a", "b", "c", "d"], "--trace takes TABLE, TABLE ROW or TABLE ROW COLUMN"),
+    ],
+)
+def test_what_is_not_there_cannot_be_traced(
+    out: Path, capsys: pytest.CaptureFixture[str], asked: list[str], words: str
+) -> None:
+    assert main([str(out), "--trace", *asked]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {words}")
+    assert error.count("\n") == 1
