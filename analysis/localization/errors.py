@@ -1,7 +1,7 @@
 """The errors of a study's arms: each trial of the ablation analysed, and the table of their means."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pandas as pd
 
@@ -12,6 +12,9 @@ from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import metric_thresholds
 from study.records import RecordsError
+
+
+_TOLD: Final = 3  # seeds of which it is said why they are missing
 
 
 class StudyErrors(NamedTuple):
@@ -51,7 +54,8 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
             else:
                 found[arm, seed, trial] = analyse(ground_truth, detections, thresholds)
         if lacking:
-            missing[arm] = "; ".join(lacking)
+            others = f"; and {len(lacking) - _TOLD} more seeds" if len(lacking) > _TOLD else ""
+            missing[arm] = "; ".join(lacking[:_TOLD]) + others
     if not found:
         raise NothingToShow("no trial of the ablation has left detections yet")
     totals = [
