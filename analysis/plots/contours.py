@@ -46,7 +46,7 @@ def contours_chart(study: Study) -> style.Chart:
         "Pairs of parameters." if all_shown else f"Pairs of the {len(chosen)} most important by fANOVA.",
         how,
         f"n = {style.count(len(complete))} complete proposals: {search.objective.label}, means over "
-        f"{len(search.seeds)} search seeds.",
+        f"{style.seeds(len(search.seeds), 'search')}.",
         "Star: the winner." if search.winner is not None else None,
         "The other parameters vary too.",
     )

@@ -29,7 +29,7 @@ def importance_chart(study: Study) -> style.Chart:
         f"Share of each parameter in what decides {search.objective.label}; shares sum to 100 % whether "
         "parameters matter or not.",
         f"From {style.count(n)} of {style.count(proposals)} proposals, each its mean over "
-        f"{len(search.seeds)} search seeds.",
+        f"{style.seeds(len(search.seeds), 'search')}.",
         f"Bars hold 90 % of {NUM_RESAMPLES} resamples of the proposals"
         f"{f', {MAX_SAMPLE} at a time' if n > MAX_SAMPLE else ''}.",
         "Shaded: what chance gives, up to 95 % of the shares with shuffled values.",

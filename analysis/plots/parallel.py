@@ -49,7 +49,8 @@ def parallel_chart(study: Study) -> style.Chart:
     caption = style.sentences(
         "One line is one proposal, one axis one parameter over its searched range.",
         f"Colour: {'all' if len(best) == len(complete) else 'the best'} {len(best)} of "
-        f"{style.count(len(complete))} complete proposals, by their mean over {len(search.seeds)} seeds.",
+        f"{style.count(len(complete))} complete proposals, by their mean over "
+        f"{style.seeds(len(search.seeds))}.",
         f"Dark grey: {len(shown)} of the {style.count(len(others))} others." if len(others) else None,
         f"Light grey: {'' if len(unvalued) == len(rest) else f'{len(unvalued)} of '}the "
         f"{style.count(len(rest))} without a value (stopped, failed or running)."

@@ -32,7 +32,8 @@ def regret_chart(study: Study) -> style.Chart:
     others = ", ".join(f"{style.count(n)} {name}" for name, n in states.items() if name != "complete")
     caption = style.sentences(
         f"Line: how far the best complete proposal so far was from the best of this search, in "
-        f"{search.objective.label}, mean over {len(search.seeds)} seeds; how good one could be is not known.",
+        f"{search.objective.label}, mean over {style.seeds(len(search.seeds))}; how good it could be is not "
+        "known.",
         f"Dots: the {style.count(len(table))} complete proposals.",
         f"{len(drawn)} of them are drawn, chosen at random." if len(drawn) < len(table) else None,
         f"The others ({others}) have no value, but their trials and work count." if others else None,

@@ -101,7 +101,7 @@ def sensitivity_chart(study: Study) -> style.Chart:
     )
     caption = style.sentences(
         f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean "
-        f"over {len(search.seeds)} search seeds).",
+        f"over {style.seeds(len(search.seeds), 'search')}).",
         f"Blue: the {style.count(len(complete))} complete ones; below, their number of a range's proposals.",
         f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; weak ones were then "
         "stopped, so only these compare all settings."

@@ -30,9 +30,9 @@ def slices_chart(study: Study) -> style.Chart:
     shown = min(len(complete), _MOST_DOTS)
     caption = style.sentences(
         f"{search.objective.label} of {style.count(len(complete))} complete proposals, each its mean over "
-        f"{len(search.seeds)} search seeds.",
+        f"{style.seeds(len(search.seeds), 'search')}.",
         f"{shown} of them are drawn, chosen at random." if shown < len(complete) else None,
-        "Ring: the published defaults; star: the winner.",
+        f"Ring: the published defaults{'; star: the winner' if search.winner is not None else ''}.",
         f"Ticks at the foot: the settings of {'' if rest <= _MOST_TICKS else f'{_MOST_TICKS} of '}the "
         f"{style.count(rest)} proposals without a value (stopped, failed or running)."
         if rest

@@ -14,19 +14,13 @@ def slices(search: SearchRecords) -> pd.DataFrame:
     `value` is nan where a proposal is not complete; proposals without the parameter are left out.
     """
     proposals = search.proposals
-    parts = [
-        pd.DataFrame(
-            {
-                "parameter": parameter.name,
-                "setting": proposals[parameter.name],
-                "proposal": proposals["proposal"],
-                "state": proposals["state"],
-                "value": proposals["value"],
-            }
-        )
-        for parameter in search.parameters
-    ]
-    return pd.concat([part[part["setting"].notna()] for part in parts], ignore_index=True)
+    parts = []
+    for parameter in search.parameters:
+        settings = proposals[parameter.name]
+        part = proposals[["proposal", "state", "value"]].assign(parameter=parameter.name, setting=settings)
+        # Not notna: None may be an option.
+        parts.append(part[np.isfinite(parameter.position(settings))])
+    return pd.concat(parts, ignore_index=True)
 
 
 def seed_noise(search: SearchRecords) -> float:

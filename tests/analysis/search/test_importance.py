@@ -28,15 +28,15 @@ def search(write_study):
 
 @pytest.mark.parametrize("name", ["finetune.a", "finetune.b", "finetune.k"])
 def test_the_only_parameter_that_decides_is_found_whatever_its_place(search, name):
-    found = search(60, lambda chosen: float(chosen[name]))
-    table = importances(found, resamples=6, chance_resamples=6)
+    found = search(40, lambda chosen: float(chosen[name]))
+    table = importances(found, resamples=4, chance_resamples=4)
     for evaluator in EVALUATORS:
         share = table[table["evaluator"] == evaluator].set_index("parameter")["importance"]
         assert share.idxmax() == name, evaluator
         assert share.sum() == pytest.approx(1)
     forest = table[table["evaluator"].isin(["fANOVA", "MDI"])].set_index("parameter")
     assert (forest.loc[name, "low"] > forest.loc[name, "chance"]).all()
-    assert (table["n"] == 60).all()
+    assert (table["n"] == 40).all()
 
 
 def test_what_decides_nothing_stays_within_chance(search):

@@ -72,6 +72,8 @@ def test_options_of_several_types_are_told_apart(search):
     found = search(*runs, parameters=parameters)
     mode = found.parameters[-1]
     assert mode.position(found.proposals[mode.name]).tolist() == [3, 2, 1, 0]
+    table = slices(found)
+    assert table.loc[table["parameter"] == mode.name, "setting"].tolist() == [True, "1", 1, None]
 
 
 def test_positions_follow_the_scale_of_the_search():
