@@ -238,9 +238,8 @@ def _limits(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
         failed = len(set(study.ungated_seeds) - set(study.gated_seeds))
         yield Caution(
             "gate",
-            f"Only seeds count whose pretrained model reached {study.gate.metric} = {study.gate.at_least:g} "
-            f"on validation; {failed} of the first {len(study.ungated_seeds)} did not. The results hold for "
-            "models that pass, and not for a seed taken at random.",
+            f"Only seeds count {study.gate.clause}; {failed} of the first {len(study.ungated_seeds)} did "
+            "not. The results hold for models that pass, and not for a seed taken at random.",
         )
     yield from _context(study, table)
 

@@ -115,10 +115,7 @@ def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
         is_or_are = "is" if missing == 1 else "are"
         yield f"{missing} of {len(study.arms) * len(seeds)} runs {is_or_are} missing (⚠)"
     if study.gate is not None and study.gated_seeds is not None:
-        yield (
-            f"only seeds count whose pretrained model reached {study.gate.metric} = {study.gate.at_least:g} "
-            f"on validation, {len(seeds)} of the {study.num_seeds} wanted"
-        )
+        yield f"only seeds count {study.gate.clause}, {len(seeds)} of the {study.num_seeds} wanted"
     elif study.gate is not None:
         yield "the gate is not decided yet, so these are the first seeds whether they pass it or not"
     if study.protocol == "reference":

@@ -32,7 +32,7 @@ def ablation_chart(study: Study) -> style.Chart:
         f"Dots: one seed each (n = {n}); bar and diamond: 95 % paired-t interval and mean.",
         "Coloured where a difference is shown (interval without 0 and, in a family, Holm p below 0.05), grey "
         "where not; the intervals are not corrected for the number of arms.",
-        "Only seeds whose pretrained model passed the gate." if study.gated_seeds is not None else None,
+        None if study.gate is None or study.gated_seeds is None else f"Only seeds {study.gate.clause}.",
     )
     return style.Chart("ablation", "Effect of every arm, seed by seed", caption, tuple(figures))
 

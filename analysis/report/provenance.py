@@ -93,7 +93,7 @@ def _study(study: Study) -> Iterator[Fact]:
     yield Fact("seed of the study", str(manifest["seed"]))
     yield Fact("deterministic", "yes" if manifest["deterministic"] else "no")
     if study.gate is not None:
-        yield Fact("gate", f"{study.gate.metric} of the pretrained model at least {study.gate.at_least:g}")
+        yield Fact("gate", str(study.gate))
     for name, seeds in study.selections.items():
         label = f"ablation seeds ({name})" if study.gate is not None else "ablation seeds"
         yield Fact(label, ", ".join(map(str, seeds)) or "none")

@@ -174,10 +174,7 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
                 "(exact sign-flip test, Holm); the other cells are not tested."
             )
         if study.gate is not None and study.gated_seeds is not None:
-            yield (
-                f"{where}Only seeds count whose pretrained model reached {study.gate.metric} = "
-                f"{study.gate.at_least:g} on validation."
-            )
+            yield f"{where}Only seeds count {study.gate.clause}."
         if study.protocol == "reference":
             yield (
                 f"{where}Settings and epochs were chosen on these test videos, which inflates every "
