@@ -11,9 +11,13 @@ PREAMBLE: Final = ("booktabs", "amssymb")  # packages that a document needs
 
 _WIDE: Final = 8  # columns from which on the type is smaller
 _WIDEST: Final = 12  # and these closer together
+_LONG: Final = 80  # signs of a section's head from which on it is broken into lines
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    # At the start of a row they would be taken for arguments of the line break before it.
+    "[": "{[}",
+    "*": "{*}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": "$<$",
@@ -47,6 +51,9 @@ _ESCAPES: Final = {
     "\u202f": r"\,",
     "µ": r"$\mu$",
 }
+# What LaTeX sets without a package, in its default encodings of text (utf8) and of fonts (OT1).
+_LETTERS: Final = frozenset("ßæÆøØœŒłŁ")
+_ACCENTS: Final = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c")
 _GREEK: Final = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
     *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
@@ -77,7 +84,8 @@ def render(table: Table) -> str:
     for section, rows in parts:
         lines.append(r"\midrule")
         if section is not None:
-            lines.append(rf"\multicolumn{{{len(rules)}}}{{@{{}}l}}{{\emph{{{escape(section)}}}}} \\")
+            kind = "l" if len(section) <= _LONG else r"p{0.95\linewidth}"
+            lines.append(rf"\multicolumn{{{len(rules)}}}{{@{{}}{kind}}}{{\emph{{{escape(section)}}}}} \\")
         lines += [_line(_cell(cell, letters) for cell in cells) for cells in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [rf"\textsuperscript{{{letter}}}\,{escape(reason)}." for reason, letter in letters.items()]
@@ -109,10 +117,10 @@ def _sign(sign: str) -> str:
     kind, _, letter = name.partition(" LETTER ")
     if kind in ("GREEK SMALL", "GREEK CAPITAL") and letter.split(" ")[0].lower() in _GREEK:
         return _greek(letter.split(" ")[0].lower(), capital=kind.endswith("CAPITAL"))
-    if name.startswith("LATIN") and ord(sign) < 0x180:
-        return sign  # inputenc's utf8, the default of LaTeX, knows it
+    if sign in _LETTERS or (ord(sign) < 0x180 and unicodedata.normalize("NFD", sign)[1:] in _ACCENTS):
+        return sign
     plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
-    return "".join(map(_sign, plain)) if plain else f"[{name.lower() or f'U+{ord(sign):04X}'}]"
+    return "".join(map(_sign, plain or f"[{name.lower() or f'U+{ord(sign):04X}'}]"))
 
 
 def _greek(letter: str, *, capital: bool) -> str:
