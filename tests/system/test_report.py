@@ -24,7 +24,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=out.parent, stdout=file, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (out / "trials.parquet").exists() or pq.read_metadata(out / "trials.parquet").num_rows < 20:
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(1)
@@ -35,7 +35,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (out / "report.html").rename(out.with_name("partial.html"))
         assert process.wait(timeout=900) == 0, log.read_text()
     finally:
-        process.kill()
+        process.terminate()  # in order, so that nothing of its cluster stays
+        process.wait(timeout=60)
     assert "report.html" in log.read_text()
     return out
 
