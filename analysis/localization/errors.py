@@ -13,7 +13,6 @@ from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import metric_thresholds
 from study.records import RecordsError
 
-
 _TOLD: Final = 3  # seeds of which it is said why they are missing
 
 
