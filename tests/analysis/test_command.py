@@ -1,0 +1,134 @@
+"""The command: several studies, a choice of tables, another folder, formats, what it says of bad input."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+from tests.analysis.tables.studies import write_searched
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return write_searched(tmp_path / "first", data="first")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return write_searched(tmp_path / "second", data="second")
+
+
+def test_every_table_is_written_in_every_format(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(out)]) == 0
+    shown = capsys.readouterr().out
+    written = {path.name for path in (out / "tables").iterdir()}
+    for name in ("ablation", "comparisons", "grid", "sensitivity", "pretraining", "best", "cost"):
+        assert {f"{name}.{kind}" for kind in ("md", "tex", "csv")} <= written
+    assert f"written: {out}/tables: ablation, comparisons" in shown
+    assert "Best configurations: made_up on first" in shown
+    assert (out / "ablation.md").is_file()
+    long = pd.read_csv(out / "tables/cost.csv")
+    assert long.loc[long["part"] == "both", "wall_s"].item() == 72
+
+
+def test_some_tables_go_to_another_folder(out: Path, tmp_path: Path) -> None:
+    before = sorted(out.rglob("*"))
+    to = tmp_path / "elsewhere"
+    assert main([str(out), "--table", "best,cost", "--format", "md", "--to", str(to)]) == 0
+    assert sorted(path.name for path in (to / "tables").iterdir()) == ["best.md", "cost.md"]
+    assert sorted(out.rglob("*")) == before
+
+
+def test_several_studies_are_set_side_by_side(
+    out: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--table", "ablation", "--format", "md"]
+    assert main([str(out), str(other), *chosen]) == 0
+    assert "several studies: say where with --to DIR" in capsys.readouterr().out
+    assert not (out / "tables").exists()
+    assert main([str(out), str(other), *chosen, "--to", str(tmp_path / "both")]) == 0
+    text = (tmp_path / "both/tables/ablation.md").read_text()
+    assert "|  |  |  | first |  |  | second |  |  |" in text
+
+
+def test_the_report_of_each_of_several_studies_is_its_own(
+    out: Path,
+    other: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("analysis.report.page.build_report", lambda study: f"<p>{study.data}</p>")
+    options = ["--format", "html", "--table", "cost"]
+    assert main([str(out), str(other), *options, "--to", str(tmp_path / "to")]) == 0
+    shown = capsys.readouterr().out
+    assert "a report is of one study: each gets its own" in shown
+    assert (tmp_path / "to/2-made_up-report.html").read_text() == "<p>second</p>"
+    assert main([str(out), *options]) == 0
+    assert (out / "report.html").read_text() == "<p>first</p>"
+
+
+def test_bca_intervals_are_said_where_they_stand(out: Path) -> None:
+    assert main([str(out), "--intervals", "bca", "--format", "md"]) == 0
+    assert "95 % interval: BCa" in (out / "ablation.md").read_text()
+    assert "95 % interval: BCa" in (out / "tables/comparisons.md").read_text()
+
+
+@pytest.mark.situation(
+    "input",
+    "python -m analysis is given a study that still runs",
+    "it says so, makes the tables that there can be, and names the reason for each missing cell",
+)
+def test_a_running_study_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = write_searched(tmp_path / "out", finished=False)
+    assert main([str(out)]) == 0
+    assert f"{out} is not finished: its tables show what there is so far" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.situation(
+    "input",
+    "one of several studies given to python -m analysis is no study, or of another schema version",
+    "one line names the folder and what to do; nothing is written",
+)
+def test_one_bad_study_of_several_is_one_clear_error(
+    out: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 1}))
+    assert main([str(out), str(other), "--to", str(tmp_path / "to")]) == 2
+    error = capsys.readouterr().err
+    assert f"{other}/manifest.json has records of schema version 1" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.situation(
+    "storage",
+    "the epochs of a study are missing, as in a copy of only some files",
+    "the tables that need no epochs are made; of the others one line says which file is missing",
+)
+def test_a_copy_without_epochs_gives_the_other_tables(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (out / "epochs.parquet").unlink()
+    assert main([str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "no table sensitivity: its records cannot be read" in shown
+    assert "epochs.parquet is missing" in shown
+    assert (out / "tables/cost.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--table", "all"], "unknown table all; there are ablation, comparisons"),
+        (["--format", "pdf"], "unknown format pdf; there are csv, md, tex, html"),
+    ],
+)
+def test_an_unknown_choice_is_an_error(
+    out: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main([str(out), *options]) == 2
+    assert f"error: {words}" in capsys.readouterr().err
