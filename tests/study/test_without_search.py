@@ -59,6 +59,8 @@ def test_both_selections_of_a_recipe_of_one_stage_are_shown(gated: Path) -> None
     page = ablation_markdown(study, table)
     assert "mAP@0.1:0.7 of the models of all arms at least 101 on validation" in page
     assert "only 0 of the 2 wanted seeds passed the gate" in page
+    assert study.gate is not None
+    assert study.gate.clause.startswith("on which the models of all arms reached")
 
 
 def test_arms_run_on_the_defaults_without_a_search(tmp_path: Path) -> None:
