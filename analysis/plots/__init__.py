@@ -1,6 +1,6 @@
 """A study's pictures: drawn once with matplotlib for report, notebooks, TensorBoard and paper.
 
-A function of a Study returns a Chart, or raises NothingToShow with the reason:
+A function of a Study returns a Chart (_charts: several), or raises NothingToShow with the reason:
 
     ablation       ablation_chart        paired differences seed by seed, with intervals
     sensitivity    grid_chart            arms that differ in one number, paired with the baseline
@@ -14,7 +14,10 @@ A function of a Study returns a Chart, or raises NothingToShow with the reason:
                    arm_curves_chart      the arms' curves, paired with the baseline
     rungs          rungs_chart           who was stopped at which rung, against which threshold
     regret         regret_chart          gap to the best found, by trials and by slot-seconds
+    selection_bias selection_bias_chart  what choosing the best of several adds
     timeline       timeline_charts       what two arms make of the same videos
+    alignment      alignment_charts      how FSD and LCS align pairs of videos
+    errors         errors_charts         what is wrong with detections, and what it costs
 
 style holds what they share: Chart, colours, SVG and PNG.
 """

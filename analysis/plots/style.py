@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -77,10 +78,10 @@ _RC: Final = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.6,
-    "figure.facecolor": PAPER,
+    "figure.facecolor": "none",
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
-    "axes.facecolor": PAPER,
+    "axes.facecolor": "none",
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "pdf.fonttype": 42,
     "svg.hashsalt": "study",  # the same records give the same file
@@ -113,7 +114,8 @@ def to_svg(drawing: Figure, *, variables: bool = False) -> str:
     """Return a figure as an <svg> element; with `variables` its colours follow the page's theme."""
     content = io.StringIO()
     with styled():
-        drawing.savefig(content, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        # Not savefig: it draws everything a first time, for its layout alone.
+        FigureCanvasSVG(drawing).print_svg(content, metadata={"Date": None, "Creator": None})
     text = content.getvalue()
     text = text[text.index("<svg") :]
     if variables:
@@ -126,7 +128,7 @@ def to_png(drawing: Figure, *, dpi: int = 2 * _DPI) -> bytes:
     """Return a figure as a PNG on the light page's ground."""
     content = io.BytesIO()
     with styled():
-        drawing.savefig(content, format="png", dpi=dpi)
+        drawing.savefig(content, format="png", dpi=dpi, facecolor=PAPER)
     return content.getvalue()
 
 
