@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from analysis.tables.marks import NONE, footnotes, groups, legend, mark, sections
+from analysis.tables.marks import NONE, footnotes, groups, legend, mark
 from analysis.tables.table import Cell, Column, Table
 
 _GAP = "  "
@@ -35,60 +35,71 @@ def _note(console: Console, text: str, style: str) -> None:
 
 def _parts(table: Table, letters: Mapping[str, str], width: int) -> Iterator[list[int]]:
     """Yield the columns that fit side by side; the first column stands in every part."""
-    widths = _widths(table, letters)
-    part, used = [0], widths[0]
-    for index in range(1, len(widths)):
-        if len(part) > 1 and used + len(_GAP) + widths[index] > width:
+    part = [0]
+    for index in range(1, len(table.columns)):
+        wider = [*part, index]
+        if len(part) > 1 and _width(_widths(table, wider, letters)) > width:
             yield part
-            part, used = [0], widths[0]
-        part.append(index)
-        used += len(_GAP) + widths[index]
+            part = [0, index]
+        else:
+            part = wider
     yield part
 
 
-def _widths(table: Table, letters: Mapping[str, str]) -> list[int]:
+def _width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _widths(table: Table, part: Sequence[int], letters: Mapping[str, str]) -> list[int]:
+    """Return how wide columns are that stand side by side."""
     widths = [
-        max([cell_len(column.name), *(cell_len(_text(row.cells[index], letters)) for row in table.rows)])
-        for index, column in enumerate(table.columns)
+        max([cell_len(table.columns[index].name), *map(cell_len, _column(table, index, letters))])
+        for index in part
     ]
     # A head that is wider than the columns below it widens the last of them.
     end = 0
-    for group, span in groups(table.columns):
+    for group, span in groups([table.columns[index] for index in part]):
         end += span
-        room = sum(widths[end - span : end]) + len(_GAP) * (span - 1)
-        widths[end - 1] += max(0, cell_len(group or "") - room)
+        widths[end - 1] += max(0, cell_len(group or "") - _width(widths[end - span : end]))
     return widths
+
+
+def _column(table: Table, index: int, letters: Mapping[str, str]) -> list[str]:
+    """Return the texts of a column, so padded that marks do not push figures out of line."""
+    cells = [row.cells[index] for row in table.rows]
+    is_marked = any(mark(cell) for cell in cells)
+    return [_text(cell, letters) + (" " if is_marked and not mark(cell) else "") for cell in cells]
 
 
 def _lines(table: Table, part: Sequence[int], letters: Mapping[str, str], width: int) -> Iterator[Text]:
     columns = [table.columns[index] for index in part]
-    every = _widths(table, letters)
-    widths = [every[index] for index in part]
+    widths = _widths(table, part, letters)
+    texts = [_column(table, index, letters) for index in part]
     if any(column.group for column in columns):
         yield _group_line(columns, widths)
     heads = [_aligned(column.name, column, room) for column, room in zip(columns, widths, strict=True)]
     yield Text(_GAP.join(heads).rstrip(), style="bold")
-    yield Text("─" * (sum(widths) + len(_GAP) * (len(widths) - 1)), style="dim")
-    for index, (section, rows) in enumerate(sections(table).items()):
-        if index:
-            yield Text("")
-        if section is not None:
-            for line in textwrap.wrap(section, width):
+    yield Text("─" * _width(widths), style="dim")
+    section: str | None = None
+    for number, row in enumerate(table.rows):
+        if row.section != section:
+            section = row.section
+            if number:
+                yield Text("")
+            for line in textwrap.wrap(section or "", width):
                 yield Text(line, style="italic dim")
-        for cells in rows:
-            row = Text()
-            for position, (column, room) in enumerate(zip(columns, widths, strict=True)):
-                cell = cells[part[position]]
-                row.append(_GAP if position else "")
-                row.append(_aligned(_text(cell, letters), column, room), style=_style(cell))
-            row.rstrip()
-            yield row
+        shown = Text()
+        for position, (index, column, room) in enumerate(zip(part, columns, widths, strict=True)):
+            shown.append(_GAP if position else "")
+            shown.append(_aligned(texts[position][number], column, room), style=_style(row.cells[index]))
+        shown.rstrip()
+        yield shown
 
 
 def _group_line(columns: Sequence[Column], widths: Sequence[int]) -> Text:
     pieces, start = [], 0
     for group, span in groups(columns):
-        room = sum(widths[start : start + span]) + len(_GAP) * (span - 1)
+        room = _width(widths[start : start + span])
         pieces.append(f" {group} ".center(room, "─") if group and cell_len(group) + 2 < room else group or "")
         pieces[-1] += " " * (room - cell_len(pieces[-1]))
         start += span
