@@ -30,6 +30,7 @@ from analysis.localization.view import View, open_views, shown_arms
 from analysis.plots.alignment import alignment_figures
 from analysis.plots.style import to_png
 from analysis.plots.timeline import timeline_figures
+from analysis.report.provenance import made_from
 from analysis.tables.table import NothingToShow
 from study.records import Store, curves_folder
 
@@ -57,8 +58,7 @@ def write_tensorboard(study: Study, arms: Sequence[str] | None = None) -> Writte
     the store cannot be written to.
     """
     started_s = time.perf_counter()
-    num_bytes = _replace(study.store, _ROOT, [(0, _columns(study))])
-    num_figures = 0
+    num_figures = num_bytes = 0
     try:
         views = open_views(study, arms or shown_arms(study))
     except NothingToShow:
@@ -68,20 +68,26 @@ def write_tensorboard(study: Study, arms: Sequence[str] | None = None) -> Writte
         summaries = [(step, summary) for summary in _figures(study, view)]
         num_figures += len(summaries)
         num_bytes += _replace(study.store, curves_folder(view.trial), summaries)
+    # Last of all: its name says that all is written, and from what.
+    mark = _mark(study) if arms is None else ""
+    num_bytes += _replace(study.store, _ROOT, [(0, _columns(study))], mark)
     seconds = time.perf_counter() - started_s
     return Written(tuple(view.trial for view in views), num_figures, num_bytes, seconds)
 
 
 def show_tensorboard(out: str | Path, console: Console, arms: Sequence[str] | None = None) -> None:
-    """Write what TensorBoard shows of the study in OUT, and say so; what cannot be written is a warning.
+    """Write what TensorBoard shows of the study in OUT, unless it is that of these very records, and say so.
 
-    Raises what `load_study` raises, ValueError for an arm that the study does not have.
+    What cannot be written is a warning. Raises what `load_study` raises, ValueError for an arm that the study
+    does not have.
     """
     study = load_study(out)
     unknown = [arm for arm in arms or () if arm not in study.arms]
     if unknown:
         raise ValueError(f"the study has no arm {unknown[0]}; it has {', '.join(study.arms)}")
     try:
+        if arms is None and any(name.endswith(_mark(study) + _SUFFIX) for name in study.store.names(_ROOT)):
+            return
         written = write_tensorboard(study, arms)
     except OSError as error:
         words, style = f"⚠ nothing could be written for TensorBoard ({error})", "yellow"
@@ -177,7 +183,11 @@ def _chosen_epoch(study: Study, trial: int) -> int:
     return 0 if pd.isna(epoch) else int(epoch)
 
 
-def _replace(store: Store, folder: str, summaries: list[tuple[int, Summary]]) -> int:
+def _mark(study: Study) -> str:
+    return f".{made_from(study)[:16]}"
+
+
+def _replace(store: Store, folder: str, summaries: list[tuple[int, Summary]], mark: str = "") -> int:
     """Write an event file of a folder and delete those written before; return its size."""
     now_s = time.time()
     content = io.BytesIO()
@@ -187,7 +197,7 @@ def _replace(store: Store, folder: str, summaries: list[tuple[int, Summary]]) ->
         writer.write(Event(wall_time=now_s, step=step, summary=summary).SerializeToString())
     before = [name for name in store.names(folder) if name.endswith(_SUFFIX)]
     # TensorBoard reads a folder's files in the order of their names, and none again that it is past.
-    name = f"events.out.tfevents.{int(now_s):010}{_SUFFIX}"
+    name = f"events.out.tfevents.{int(now_s):010}{mark}{_SUFFIX}"
     store.write(f"{folder}/{name}", content.getvalue())
     for old in before:
         if old != name:

@@ -108,8 +108,8 @@ def test_study_runs_to_its_table_and_shows_it_again(
     again = run(command())
     assert again.returncode == 0
     assert time.monotonic() - started_s < 15
-    # The first line says how long the launch took.
-    assert again.stdout.partition("\n\n")[2] in done.stdout
+    # The first line says how long the launch took; what is on record already is not said to be written.
+    assert set(again.stdout.partition("\n\n")[2].splitlines()) <= set(done.stdout.splitlines())
 
     (out / "trials.parquet").unlink()
     (out / "ablation.md").unlink()

@@ -132,6 +132,23 @@ def test_figures_lie_beside_the_curves_and_are_replaced_when_written_again(out: 
     assert 300 < image.width < image.height
 
 
+def test_the_same_records_are_not_drawn_again(out: Path) -> None:
+    def times() -> list[str]:
+        return sorted(str(path) for path in (out / "tensorboard").rglob("*.analysis"))
+
+    def said() -> str:
+        console = Console(record=True, width=200)
+        show_tensorboard(out, console)
+        return console.export_text()
+
+    assert "10 figures" in said()
+    first = times()
+    assert (said(), times()) == ("", first)
+    manifest = out / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("fsd_lcs", "other"))
+    assert "10 figures" in said()
+
+
 def test_a_study_without_details_still_gets_its_tab(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(out / "details")
     assert main([str(out)]) == 0
