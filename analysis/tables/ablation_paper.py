@@ -1,6 +1,8 @@
 """The ablation in the shape of a paper's table: components × metrics."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import shorten
+from typing import Any, Final
 
 import pandas as pd
 
@@ -21,8 +23,9 @@ from analysis.tables.components import components, has_component
 from analysis.tables.metrics import metric_column, paper_metrics, span
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 
-CONTROLS = "controls"
-UNTRAINED = "without training"
+CONTROLS: Final = "controls"
+UNTRAINED: Final = "without training"
+_LONGEST: Final = 200  # signs of a reason that are told
 
 
 def paper_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
@@ -37,6 +40,7 @@ def paper_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
     ticks = dict.fromkeys(name for study in studies for name in components(study))
     columns = [Column("arm", align="left"), *(Column(name, align="center") for name in ticks)]
     names = labels(studies)
+    long = [_with_reasons(study, table) for study, table in zip(studies, tables, strict=True)]
     for study, name, part in zip(studies, names, parts, strict=True):
         if len(studies) == 1:
             columns += [Column("seeds"), *map(metric_column, part.metrics)]
@@ -54,7 +58,7 @@ def paper_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
         title=f"Ablation on the test videos of {'; '.join(names)}",
         columns=tuple(columns),
         rows=tuple(rows),
-        long=tables[0] if len(studies) == 1 else combined_long(studies, tables),
+        long=long[0] if len(studies) == 1 else combined_long(studies, long),
         notes=tuple(_notes(studies, names, bool(ticks))),
     )
 
@@ -131,16 +135,39 @@ class _Part:
         return paired_trials(self.study, self._seeds, comparison, metric)
 
     def _reason(self, arm: str) -> str:
-        """Say which runs are missing, of the arm or of the baseline that it is paired with."""
-        told = []
-        for missing in missing_runs(self.study, self._seeds):
-            if missing.arm in (arm, self.study.baseline):
-                seeds = ", ".join(map(str, missing.seeds))
-                reason = " ".join(missing.reason.split())
-                told.append(f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {seeds} {reason}")
-        if len(self._seeds) < self.study.num_seeds:
-            told.append(f"only {len(self._seeds)} of {self.study.num_seeds} seeds passed the gate")
-        return "; ".join(told) or f"{arm}: not all seeds have been evaluated yet"
+        return _reason(self.study, self._seeds, (arm, self.study.baseline))
+
+
+def _reason(study: Study, seeds: Sequence[int], arms: Sequence[str]) -> str:
+    """Say which runs a comparison lacks, of either of its arms."""
+    told = []
+    for missing in missing_runs(study, seeds):
+        if missing.arm in arms:
+            numbers = ", ".join(map(str, missing.seeds))
+            reason = shorten(missing.reason, _LONGEST, placeholder=" …")
+            told.append(f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {numbers} {reason}")
+    if len(seeds) < study.num_seeds:
+        told.append(f"only {len(seeds)} of {study.num_seeds} seeds passed the gate")
+    return "; ".join(told) or f"{arms[0]}: not all seeds have been evaluated yet"
+
+
+def _with_reasons(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the long form with why seeds are missing, where some are."""
+    selections = study.selections
+    main = next(iter(selections))
+    reasons: dict[tuple[str, str, str], str] = {}
+
+    def reason(row: Any) -> str:
+        if not row.n_missing:
+            return ""
+        against = row.baseline if isinstance(row.baseline, str) else row.arm
+        selection = row.seeds if study.gate is not None else main
+        key = (selection, row.arm, against)
+        if key not in reasons:
+            reasons[key] = _reason(study, selections[selection], (row.arm, against))
+        return reasons[key]
+
+    return table.assign(missing=[reason(row) for row in table.itertuples(index=False)])
 
 
 def _arms(studies: Sequence[Study]) -> Iterator[tuple[str | None, str]]:

@@ -81,6 +81,8 @@ def test_cells_name_their_trials_and_why_some_are_missing(study: Study) -> None:
     seeds = cell(table, "+FSD", "seeds")
     assert seeds.text == "7 of 8"
     assert seeds.missing == "+FSD: seed 5 failed (gpu memory): CUDA out of memory_[1|2]"
+    lacking = table.long.loc[table.long["n_missing"] > 0, ["arm", "missing"]].drop_duplicates()
+    assert list(lacking.loc[lacking["arm"] == "+FSD", "missing"]) == [seeds.missing]
     mean = cell(table, "+FSD", "0.1:0.3")
     runs = study.trials.set_index("trial").loc[list(mean.trials)]
     assert set(runs["arm"]) == {"+FSD"}
