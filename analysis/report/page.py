@@ -30,7 +30,6 @@ Shape = Literal["panel", "beside", "row", "rows", "wide"]
 
 REPORT: Final = "report.html"
 _SHAPES: Final[Mapping[int, Shape]] = {1: "panel", 2: "row"}  # by the number of panels
-_MANY_ROWS: Final = 20  # a longer table is folded
 _HEAD_BYTES: Final = 2_000
 _FOLDER: Final = Path(__file__).parent
 
@@ -62,7 +61,7 @@ class Grid:
     name: str
     title: str
     content: Markup
-    is_long: bool
+    num_rows: int
 
 
 Item = Picture | Grid | Absent
@@ -178,7 +177,7 @@ def _set(thing: Table | Chart) -> Item:
     if isinstance(thing, Table):
         content = render(thing).replace("<table", '<div class="scroll" tabindex="0"><table', 1)
         content = content.replace("</table>", "</table></div>", 1)
-        return Grid(thing.name, thing.title, Markup(content), len(thing.rows) > _MANY_ROWS)
+        return Grid(thing.name, thing.title, Markup(content), len(thing.rows))
     is_wide = any(drawing.get_figwidth() > 1.5 * PANEL_IN for drawing in thing.figures)
     drawings = tuple(
         _inline(to_svg(drawing, variables=True), f"{thing.name}-{index}", thing.title)

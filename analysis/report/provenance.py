@@ -98,7 +98,8 @@ def _study(study: Study) -> Iterator[Fact]:
         label = f"ablation seeds ({name})" if study.gate is not None else "ablation seeds"
         yield Fact(label, ", ".join(map(str, seeds)) or "none")
     for launch in manifest["launches"]:
-        yield Fact(f"launch of {launch['at']}", shlex.join(launch["command"]), True)
+        at = pd.Timestamp(launch["at"])
+        yield Fact(f"launch of {at:%Y-%m-%d %H:%M} UTC", shlex.join(launch["command"]), True)
     if study.git is not None:
         changes = ", with uncommitted changes" if study.git["diff"] else ""
         yield Fact("source", f"{study.git['revision']}{changes}", True)

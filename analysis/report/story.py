@@ -173,7 +173,7 @@ def _context(study: Study, main: pd.DataFrame) -> str:
 
 
 def _spent(study: Study) -> str:
-    trials = study.trials
+    trials = study.trials[study.trials["phase"] != "context"]
     cpu_h, gpu_h = trials["cpu_s"].sum() / 3600, trials["gpu_s"].sum() / 3600
     if not cpu_h > 0:
         return ""

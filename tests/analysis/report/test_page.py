@@ -233,7 +233,7 @@ def test_cautions_stand_where_they_are_needed(
     text = Page(build_report(load_study(write_study(VALUES, protocol="reference")))).text
     first, _, rest = text.partition("Contents")
     assert "Before you conclude" in first and "chosen on the test videos" in first
-    assert "With care" in rest
+    assert "Read with care" in rest
     kinds = [kind for section in SECTIONS for kind in section.cautions] + list(FIRST_CAUTIONS)
     assert sorted(kinds) == sorted(get_args(Kind))
 
