@@ -7,10 +7,11 @@ from typing import Final
 from analysis.tables.marks import NONE, footnotes, groups, legend, mark, sections
 from analysis.tables.table import Cell, Column, Table
 
-PREAMBLE: Final = ("booktabs", "amssymb")  # packages that a document needs
+PREAMBLE: Final = ("booktabs", "amssymb", "graphicx")  # packages that a document needs
 
 _WIDE: Final = 8  # columns from which on the type is smaller
-_WIDEST: Final = 12  # and these closer together
+# What is still too wide for the page shrinks until it fits.
+_SHRINK: Final = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 _LONG: Final = 80  # signs of a section's head from which on it is broken into lines
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}",
@@ -67,7 +68,7 @@ def render(table: Table) -> str:
     """
     letters = footnotes(table)
     rules = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in table.columns)
-    parts = list(sections(table).items())
+    is_wide = len(table.columns) >= _WIDE
     lines = [
         "% " + "".join(rf"\usepackage{{{name}}} " for name in PREAMBLE).rstrip(),
         r"\begin{table}[tbp]",
@@ -76,29 +77,24 @@ def render(table: Table) -> str:
         r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{_label(table.name)}}}",
-        *_spacing(len(table.columns)),
+        *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if is_wide else []),
+        *([_SHRINK] if is_wide else []),
         rf"\begin{{tabular}}{{@{{}}{rules}@{{}}}}",
         r"\toprule",
         *_heads(table.columns),
     ]
-    for section, rows in parts:
+    for section, rows in sections(table).items():
         lines.append(r"\midrule")
         if section is not None:
             kind = "l" if len(section) <= _LONG else r"p{0.95\linewidth}"
             lines.append(rf"\multicolumn{{{len(rules)}}}{{@{{}}{kind}}}{{\emph{{{escape(section)}}}}} \\")
         lines += [_line(_cell(cell, letters) for cell in cells) for cells in rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}" + ("}" if is_wide else "")]
     notes = [rf"\textsuperscript{{{letter}}}\,{escape(reason)}." for reason, letter in letters.items()]
     notes += [escape(note) for note in (*legend(table, "Bold"), *table.notes)]
     if notes:
         lines += ["", r"\smallskip", r"\parbox{\linewidth}{\footnotesize\raggedright", *notes, "}"]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _spacing(num_columns: int) -> list[str]:
-    if num_columns < _WIDE:
-        return []
-    return [r"\footnotesize", rf"\setlength{{\tabcolsep}}{{{'3pt' if num_columns < _WIDEST else '2.4pt'}}}"]
 
 
 def escape(text: str) -> str:

@@ -12,7 +12,7 @@ from analysis.load import Study
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 
-_MOST_MODELS: Final = 60  # up to which every model has a row of its own
+_MOST_MODELS: Final = 30  # up to which every model has a row of its own
 _PHASES: Final = {"ablation": "ablation seeds", "search": "search seeds", "confirm": "confirmation seeds"}
 
 
