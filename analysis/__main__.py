@@ -95,6 +95,9 @@ def _run(
     for study in studies:
         if not study.finished:
             _warn(console, f"{study.store} is not finished: its tables show what there is so far")
+    if formats == (_REPORT,) and not options.table:
+        _write_reports(studies, open_store(options.to) if options.to else None, console)
+        return
     if alone is not None and not options.table:
         print_ablation_of(alone, console, options.intervals)
         console.print()

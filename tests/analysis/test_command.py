@@ -66,8 +66,10 @@ def test_the_report_of_each_of_several_studies_is_its_own(
     shown = capsys.readouterr().out
     assert "a report is of one study: each gets its own" in shown
     assert (tmp_path / "to/2-made_up-report.html").read_text() == "<p>second</p>"
-    assert main([str(out), *options]) == 0
+    assert main([str(out), "--format", "html"]) == 0
+    assert capsys.readouterr().out == f"written: {out}/report.html\n"
     assert (out / "report.html").read_text() == "<p>first</p>"
+    assert not (out / "tables").exists()
 
 
 def test_bca_intervals_are_said_where_they_stand(out: Path) -> None:
