@@ -29,9 +29,12 @@ _HEADS: Final[dict[Choice, str]] = {
     "{chosen_on}",
     "lead": "lead of the search's best over the other confirmed proposals, on {judged_on}; same data: on "
     "{chosen_on}",
-    "gain": "gain over {baseline}, on {judged_on}; same data: on {chosen_on}, where settings and epochs were "
-    "chosen",
+    "gain": "gain over {baseline}, on {judged_on} and, for comparison, on {chosen_on} (same data)",
 }
+_HEAD_OF_OTHER_SEEDS: Final = (
+    "the best of a run's epochs, judged on {judged_on}; in place of different data: chosen on {chosen_on}, "
+    "on the same videos"
+)
 
 
 class _Bias(NamedTuple):
@@ -54,12 +57,14 @@ def selection_bias(study: Study) -> pd.DataFrame:
     choice is
     "seed": the best of an arm's seeds, on test, chosen on validation or on test itself;
     "epoch": the best of a run's epochs, on test, chosen on validation or on test itself. Where only one split
-    is known by epoch, judged on that, and chosen on the mean curve of the arm's other seeds: then optimism
-    is an upper bound, as seeds may truly differ in their best epoch;
+    is known by epoch, judged on that, and chosen on the mean curve of the arm's other seeds. Their videos
+    are the same: optimism is then luck of the seed alone, to which seeds that truly differ add, and leaves
+    out what the videos favour in all seeds;
     "proposal": the best of the confirmed proposals on fresh seeds, chosen on the search seeds or on these;
     "lead": how far the search's best was ahead of the other confirmed ones on the search seeds (same data),
     and is on the fresh seeds;
-    "gain": an arm's gain over the baseline on validation (same data) and on test.
+    "gain": an arm's gain over the baseline on validation (same data) and on test, if settings or epochs
+    were chosen on validation. It has no optimism, since validation and test differ in their videos too.
     no_choice is the mean of all candidates or, of epochs, the last one. optimism is same_data less
     different_data, positive where the same data flatter. A value that the records cannot give is nan.
     Raises NothingToShow if they give none.
@@ -69,7 +74,8 @@ def selection_bias(study: Study) -> pd.DataFrame:
         raise NothingToShow("nothing has been chosen yet whose value elsewhere is known")
     frame = pd.DataFrame(rows)
     signs = frame["metric"].map(lambda metric: 1 if study.metrics[metric] == "max" else -1)
-    return frame.assign(optimism=signs * (frame["same_data"] - frame["different_data"]))
+    optimism = signs * (frame["same_data"] - frame["different_data"])
+    return frame.assign(optimism=optimism.where(frame["choice"] != "gain"))
 
 
 def selection_bias_table(*studies: Study) -> Table:
@@ -82,14 +88,15 @@ def _table(study: Study) -> Table:
     digits = decimals(pd.concat([long["no_choice"], long["same_data"]]).dropna())
     rows = []
     for _, row in long.iterrows():
-        head = _HEADS[row["choice"]].format(**row, baseline=study.baseline)
+        head = _HEAD_OF_OTHER_SEEDS if row["chosen_on"] == OTHER_SEEDS else _HEADS[row["choice"]]
+        section = head.format(**row, baseline=study.baseline)
         is_difference = row["choice"] in ("lead", "gain")
         numbers = [
             _cell(row, name, digits, is_difference)
             for name in ("no_choice", "different_data", "same_data", "optimism")
         ]
         among = NONE if row["choice"] == "gain" else str(row["candidates"])
-        rows.append(Row((Cell(row["label"]), Cell(among), *numbers), section=head))
+        rows.append(Row((Cell(row["label"]), Cell(among), *numbers), section=section))
     return Table(
         name="selection_bias",
         title=f"What choosing on the data that judge adds: {study.headline} on {study.data}",
@@ -114,6 +121,8 @@ def _cell(row: pd.Series, name: str, digits: int, is_difference: bool) -> Cell:
         return Cell(text, float(value), row["trials"])
     if name == "no_choice":
         return Cell(NONE)
+    if row["choice"] == "gain":
+        return Cell("", missing="other videos too, so not a measure of choosing")
     return Cell("", missing=f"the records have no value on {row['chosen_on']} to choose by")
 
 
@@ -129,7 +138,9 @@ def _notes(long: pd.DataFrame, digits: int) -> Iterator[str]:
         yield (
             f"To report the best of the {worst['candidates']} seeds on test instead of their mean would "
             f"flatter {worst['label']} by {abs(worst['same_data'] - worst['no_choice']):.{digits}f}. The "
-            "ablation table has means over all seeds."
+            "ablation table has means over all seeds. Optimism 0 of a seed only says that the same seed is "
+            "best on both: its distance from the mean is luck too, and another training gives the mean. Each "
+            "arm is one choice (n = 1), without an interval."
         )
     if (long["choice"] == "lead").any():
         yield (
@@ -138,13 +149,14 @@ def _notes(long: pd.DataFrame, digits: int) -> Iterator[str]:
         )
     if ((long["choice"] == "epoch") & (long["chosen_on"] == OTHER_SEEDS)).any():
         yield (
-            "Only one split is scored at every epoch, so a run's best epoch is compared with the epoch that "
-            "is best for the arm's other seeds. Its optimism is an upper bound: seeds may truly differ in it."
+            "Only one split is scored at every epoch: chosen on the arm's other seeds, but judged on the "
+            "same videos. This shows luck of the seed alone; what these videos favour in all seeds is not in "
+            "it (other videos may cost more), while seeds that truly differ in their best epoch add to it."
         )
     if (long["choice"] == "gain").any():
         yield (
-            "Gains on validation and on test are on different videos, so that not all of their difference "
-            "comes from choosing."
+            "Gains on validation and on test are on different videos, so that their difference is no measure "
+            "of choosing."
         )
 
 
@@ -173,7 +185,7 @@ def _seed_rows(study: Study) -> Iterator[_Bias]:
 
 
 def _gain_rows(study: Study) -> Iterator[_Bias]:
-    if study.protocol == "reference":
+    if study.protocol == "reference" or not _chose_on_validation(study):
         return
     runs, test, validation = _scores(study, study.baseline)
     for arm in study.arms:
@@ -194,6 +206,12 @@ def _gain_rows(study: Study) -> Iterator[_Bias]:
                 same_data=float((own_validation - validation)[paired].mean()),
                 trials=(*_trials(own[paired]), *_trials(runs[paired])),
             )
+
+
+def _chose_on_validation(study: Study) -> bool:
+    """Say whether settings or epochs were chosen there; where runs are scored by epoch, the best is kept."""
+    column = f"validation/{study.headline}"
+    return study.winner is not None or bool(study.epochs([column]).notna().to_numpy().any())
 
 
 def _epoch_rows(study: Study) -> Iterator[_Bias]:

@@ -27,9 +27,7 @@ def selection_bias_chart(study: Study) -> style.Chart:
         f"{study.headline}, of the seed or epoch that is chosen.",
         *(_words(part) for part in panels),
         "The gap between circle and diamond is optimism: luck that the choice took for merit.",
-        "Of epochs chosen by the arm's other seeds it is an upper bound."
-        if (frame["chosen_on"] == OTHER_SEEDS).any()
-        else None,
+        *(_limits(part) for part in panels),
     )
     return style.Chart(
         "selection_bias",
@@ -51,6 +49,22 @@ def _words(part: pd.DataFrame) -> str:
         f"Epochs: judged on {first['judged_on']}, means over seeds (n = {part['n'].min()}); the bar is the "
         f"last epoch, the circle the best on {first['chosen_on']}, the diamond each run's own best."
     )
+
+
+def _limits(part: pd.DataFrame) -> str | None:
+    """Say what the gap does not tell."""
+    first = part.iloc[0]
+    if first["choice"] == "seed":
+        return (
+            "Of seeds, the distance from the bar is luck too: another training gives the mean. Each is one "
+            "choice (n = 1), without an interval."
+        )
+    if first["chosen_on"] == OTHER_SEEDS:
+        return (
+            "Of epochs chosen on the arm's other seeds, it leaves out what the videos of "
+            f"{first['judged_on']} favour in all seeds."
+        )
+    return None
 
 
 def _panel(study: Study, part: pd.DataFrame) -> Figure:
