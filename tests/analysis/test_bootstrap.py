@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import load_study
-from analysis.bootstrap import _draw, _mean_average_precision, video_bootstrap, video_bootstrap_table
+from analysis.bootstrap import _ahead, _draw, _mean_average_precision, video_bootstrap, video_bootstrap_table
 from analysis.localization.evaluation import as_detections, read_ground_truth
 from analysis.tables.table import NothingToShow
 from ftcl.evaluation import (
@@ -177,6 +177,7 @@ def test_interval_is_that_of_the_seeds_mean_difference_over_the_same_draws(out: 
     assert row["diff"] == pytest.approx(differences[0])
     assert (row["ci_low"], row["ci_high"]) == pytest.approx(np.quantile(differences[1:], [0.025, 0.975]))
     assert row["better"] == (differences[1:] > 0).mean()
+    assert row["bias"] == pytest.approx(differences[1:].mean() - differences[0])
     assert row["trials"] == (3, 0, 4, 1, 5, 2)
 
 
@@ -185,6 +186,25 @@ def test_table_says_what_it_is(out: Path) -> None:
     assert table.title == "Test-set variance: mAP@0.1:0.7 on watch"
     assert any("says nothing of other training seeds" in note for note in table.notes)
     assert [cell.text for cell in table.rows[0].cells[:2]] == ["+FSD", "3"]
+
+
+def test_table_says_what_its_intervals_leave_out(out: Path) -> None:
+    table = video_bootstrap_table(load_study(out))
+    said = " ".join(table.notes)
+    assert "12 videos each are cut from the recordings of one person and side" in said
+    assert "Neither interval holds both: for other seeds on other videos it is wider than either" in said
+    off = table.long["bias"].abs().max()
+    assert f"lies up to {off:.2f} from the difference" in said
+
+
+def test_certainty_is_claimed_no_finer_than_the_draws() -> None:
+    assert [_ahead(better, 1_000) for better in (1.0, 0.999, 0.5, 0.001, 0.0)] == [
+        "> 99.9 %",
+        "99.9 %",
+        "50.0 %",
+        "0.1 %",
+        "< 0.1 %",
+    ]
 
 
 def test_two_studies_stand_side_by_side(out: Path) -> None:
