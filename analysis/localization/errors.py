@@ -142,7 +142,11 @@ def _long(errors: StudyErrors) -> Iterator[pd.DataFrame]:
 
 
 def _notes(study: Study, errors: StudyErrors) -> tuple[str, ...]:
+    unpaired = (
+        "Not paired: each mean is over the seeds of its arm, so an arm that lacks some does not compare."
+    )
     return (
+        *((unpaired,) if errors.missing else ()),
         f"The surest detections: of each class as many as it has annotated segments "
         f"({errors.totals['num_segments'].iloc[0]} in all). Localisation and confusion overlap a segment "
         f"by tIoU {MIN_TIOU:g} to {ALPHA:g}, of their own class and of another; background by less.",

@@ -107,6 +107,7 @@ def test_errors_of_arms_are_means_over_seeds(out: Path) -> None:
         )
     )
     assert row["|seeds"].value == 3
+    assert not any("Not paired" in note for note in table.notes)
     # ER: 2 right ones and 2 short ones (tIoU 1/3) are the surest 4; IR: one of each; TRAP does not count.
     assert row["of the surest detections (%), tIoU 0.5|true positive"].text == "50.0"
     assert row["of the surest detections (%), tIoU 0.5|localisation"].text == "50.0"
@@ -133,6 +134,7 @@ def test_errors_say_which_seeds_are_missing(out: Path) -> None:
     assert table.rows[0].cells[1].text == "2"
     assert [(row, column) for row, column, _ in table.missing()] == [("cont", "seeds")]
     assert "seed 1: " in read_errors(study).missing["cont"]
+    assert table.notes[0].startswith("Not paired: ")
     for path in (out / "predictions").iterdir():
         path.unlink()
     with pytest.raises(NothingToShow, match="no trial of the ablation has left detections yet"):
