@@ -96,7 +96,7 @@ def _run(
         if not study.finished:
             _warn(console, f"{study.store} is not finished: its tables show what there is so far")
     if formats == (_REPORT,) and not options.table:
-        _write_reports(studies, open_store(options.to) if options.to else None, console)
+        _write_reports(studies, open_store(options.to) if options.to else None, options.intervals, console)
         return
     if alone is not None and not options.table:
         print_ablation_of(alone, console, options.intervals)
@@ -123,15 +123,19 @@ def _run(
             files = ", ".join(table.name for table in made.tables)
             _tell(console, f"{store.place(FOLDER)}: {files} as {', '.join(kinds)}")
         if _REPORT in formats:
-            _write_reports(studies, store if options.to else None, console)
+            _write_reports(studies, store if options.to else None, options.intervals, console)
     except OSError as error:
         _warn(console, f"the tables could not be written ({error}); a copy of the study elsewhere can be")
 
 
-def _write_reports(studies: Sequence[Study], store: Store | None, console: Console) -> None:
+def _write_reports(
+    studies: Sequence[Study], store: Store | None, intervals: IntervalKind, console: Console
+) -> None:
     """Write the report of each study: into its folder, or into the one that was asked for."""
     from analysis.report.page import REPORT, build_report  # draws pictures: slow to import
 
+    if intervals != "t":
+        _warn(console, f"the report always shows paired-t intervals; {intervals} is for the tables")
     if len(studies) > 1:
         console.print("a report is of one study: each gets its own", soft_wrap=True)
     for number, study in enumerate(studies, 1):

@@ -78,6 +78,18 @@ def test_bca_intervals_are_said_where_they_stand(out: Path) -> None:
     assert "95 % interval: BCa" in (out / "tables/comparisons.md").read_text()
 
 
+def test_a_report_says_that_it_has_no_bca_intervals(
+    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.report.page.build_report", lambda study: "<p></p>")
+    words = "the report always shows paired-t intervals; bca is for the tables"
+    for options in (["--format", "html"], ["--format", "html", "--table", "comparisons"]):
+        assert main([str(out), *options, "--intervals", "bca"]) == 0
+        assert words in capsys.readouterr().out
+    assert main([str(out), "--format", "html"]) == 0
+    assert words not in capsys.readouterr().out
+
+
 @pytest.mark.situation(
     "input",
     "python -m analysis is given a study that still runs",
