@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.ablation import MissingRuns, context_arms, missing_runs
 from analysis.conclusion import verdict
 from analysis.load import Study
+from analysis.power import MOST_TOLD
 
 NONE = "–"
 
@@ -66,7 +67,7 @@ def _line(study: Study, row: pd.Series, digits: int) -> Line:
         p_holm=p_value(row["p_holm"]),
         wins=f"{row['wins']}/{row['n']}" if compared else NONE,
         effect=effect(row),
-        seeds_needed=NONE if pd.isna(row["seeds_needed"]) else str(row["seeds_needed"]),
+        seeds_needed=seeds_needed(row),
         shown=verdict(row, study.metrics[row["metric"]]) != "unclear",
         partial=row["n_missing"] > 0,
     )
@@ -104,6 +105,18 @@ def effect(row: pd.Series) -> str:
     if pd.isna(row["effect_low"]):
         return text
     return f"{text} [{signed(row['effect_low'], 1)}, {signed(row['effect_high'], 1)}]"
+
+
+def seeds_needed(row: pd.Series) -> str:
+    """Return the seeds needed, with their range where the interval of the effect excludes 0."""
+    if pd.isna(row["effect"]):
+        return NONE
+    text, low, high = (
+        f"> {MOST_TOLD}" if pd.isna(count) or count > MOST_TOLD else str(count)
+        for count in row[["seeds_needed", "seeds_low", "seeds_high"]]
+    )
+    excludes_0 = row["effect_low"] > 0 or row["effect_high"] < 0
+    return f"{text} ({low} to {high})" if excludes_0 and low != high else text
 
 
 def p_value(p: float) -> str:

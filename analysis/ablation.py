@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.intervals import IntervalKind, bca_interval, effect_size
 from analysis.load import Family, Study
-from analysis.power import seeds_needed
+from analysis.power import SeedsNeeded, seeds_needed
 from analysis.statistics import ALPHA, holm, paired_difference, paired_differences
 from study.records import TRIALS, RecordsError
 
@@ -35,6 +35,8 @@ COLUMNS: Final = (
     "effect_low",
     "effect_high",
     "seeds_needed",
+    "seeds_low",
+    "seeds_high",
 )
 
 
@@ -62,7 +64,7 @@ def ablation_table(study: Study, intervals: IntervalKind = "t") -> pd.DataFrame:
     tells them apart: "gated" first, then "ungated".
     ci_low and ci_high are those of the paired t, or BCa's. effect is Hedges's g_z, with the interval of the
     population's effect; seeds_needed is for 80 % power, in the rows of a family at the strictest level of
-    Holm's.
+    Holm's, seeds_low and seeds_high for the ends of that interval (missing: analysis.power.SeedsNeeded).
     Raises RecordsError if the records hold two results for one arm and seed.
     """
     tables = []
@@ -71,7 +73,8 @@ def ablation_table(study: Study, intervals: IntervalKind = "t") -> pd.DataFrame:
         rows = [row for comparison in wanted for row in _rows(study, seeds, comparison, intervals)]
         table = _with_holm(pd.DataFrame(rows, columns=COLUMNS), study)
         tables.append(table if study.gate is None else table.assign(seeds=selection))
-    return pd.concat(tables, ignore_index=True).astype({"wins": "Int64", "seeds_needed": "Int64"})
+    counts = dict.fromkeys(("wins", "seeds_needed", "seeds_low", "seeds_high"), "Int64")
+    return pd.concat(tables, ignore_index=True).astype(counts)
 
 
 def main_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -192,10 +195,14 @@ def _rows(
         row |= {"effect": effect.g_z, "effect_low": effect.low, "effect_high": effect.high}
         families = [family for family in study.families if _belongs(family, comparison, metric)]
         for family in families:
-            needed = seeds_needed(differences, ALPHA / len(family.arms)).n
-            yield {**row, "family": family.name, "p": result.p, "seeds_needed": needed}
+            needed = seeds_needed(differences, ALPHA / len(family.arms))
+            yield {**row, "family": family.name, "p": result.p, **_seeds(needed)}
         if not families:
-            yield {**row, "seeds_needed": seeds_needed(differences).n}
+            yield {**row, **_seeds(seeds_needed(differences))}
+
+
+def _seeds(needed: SeedsNeeded) -> dict[str, object]:
+    return {"seeds_needed": needed.n, "seeds_low": needed.low, "seeds_high": needed.high}
 
 
 def _belongs(family: Family, comparison: Comparison, metric: str) -> bool:

@@ -11,7 +11,7 @@ from analysis._text import decimals, signed
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.conclusion import verdict
 from analysis.load import Family, Study
-from analysis.power import POWER, least_seeds
+from analysis.power import MOST_TOLD, POWER, least_seeds
 from analysis.statistics import ALPHA, holm, smallest_p
 
 Kind = Literal[
@@ -152,8 +152,11 @@ def _unclear(study: Study, family: Family, rows: pd.DataFrame) -> Iterator[Cauti
             across.append((row["arm"], interval))
         if includes_0 == (row["p_holm"] < ALPHA):
             split.append((row["arm"], f"{interval} with Holm p = {row['p_holm']:.2g}"))
-        if row["seeds_needed"] is not pd.NA and row["seeds_needed"] > row["n"]:
-            weak.append((row["arm"], f"{row['arm']} about {row['seeds_needed']} (has {row['n']})"))
+        needed = row["seeds_needed"]
+        if pd.notna(row["effect"]) and (pd.isna(needed) or needed > row["n"]):
+            many = pd.isna(needed) or needed > MOST_TOLD
+            count = f"more than {MOST_TOLD}" if many else f"about {needed}"
+            weak.append((row["arm"], f"{row['arm']} {count} (has {row['n']})"))
     if across:
         yield Caution(
             "interval across 0",

@@ -82,6 +82,11 @@ def coverage_at(n: int, kind: IntervalKind, shape: Shape = "normal") -> float:
     return _coverages()[max(measured)] if measured else np.nan
 
 
+def measured_n(n: int) -> int:
+    """Return the n of `coverage_at`: the nearest not above that was measured. n is at least 2."""
+    return max(measured for measured, _, _ in _coverages() if measured <= n)
+
+
 def effect_size(differences: ArrayLike) -> EffectSize:
     """Return Cohen's d_z = mean / sd of paired differences, Hedges's g_z = J · d_z, and their interval.
 

@@ -101,7 +101,8 @@ def _notes(study: Study, table: pd.DataFrame, intervals: IntervalKind) -> Iterab
     yield interval_note(table, intervals)
     yield (
         f"p: two-sided sign-flip test of the mean difference, exact up to {MAX_EXACT_N} seeds (where no p is "
-        f"below 2^(1 − n)), from {NUM_RANDOM_FLIPS} seeded random flips beyond."
+        f"below 2^(1 − n)) if differences are symmetric without an effect, from {NUM_RANDOM_FLIPS} "
+        "seeded random flips beyond."
     )
     for family in study.families:
         yield (

@@ -13,6 +13,7 @@ from analysis.statistics import ALPHA, smallest_p
 
 POWER: Final = 0.8
 MAX_SEEDS: Final = 100_000
+MOST_TOLD: Final = 100  # seeds; a larger number would be read for more than such an effect can tell
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ def seeds_needed(differences: ArrayLike, alpha: float = ALPHA, power: float = PO
 
 
 def seeds_for(effect: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Return the least n at which the sign-flip test of a true effect d_z has the power; None: too many.
+    """Return how many seeds give the sign-flip test of a true effect d_z the power; None: too many.
 
-    One more than the paired t test needs: p of a sign-flip test moves in steps of 2^(1 − n), which costs it
-    up to one seed. Never fewer than `least_seeds`, where it needs all differences to have one sign, a power
-    of Φ(d_z)^n. For normal differences; simulated in benchmarks/statistics.
+    At most about one above the least n: one more than the paired t test needs, as p of a sign-flip test moves
+    in steps of 2^(1 − n), which costs it up to one seed, though not at every n. Never fewer than
+    `least_seeds`, where it needs all differences to have one sign, a power of Φ(d_z)^n. For normal
+    differences; simulated in benchmarks/statistics.
     """
     if not abs(effect) > 0:
         return None

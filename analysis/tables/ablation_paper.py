@@ -198,7 +198,8 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
                 continue
             yield (
                 f"{where}Tested are {', '.join(family.arms)} against {family.against} on {family.metric} "
-                "(exact sign-flip test, Holm); the other cells are not tested."
+                "(sign-flip test, exact if differences are symmetric without an effect; Holm); the other "
+                "cells are not tested."
             )
         if study.gate is not None and study.gated_seeds is not None:
             yield f"{where}Only seeds count {study.gate.clause}."

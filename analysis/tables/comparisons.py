@@ -5,10 +5,10 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import NONE, decimals, effect, main_metrics, mean_sd, p_value, signed
+from analysis._text import decimals, effect, main_metrics, mean_sd, p_value, seeds_needed, signed
 from analysis.ablation import Comparison, ablation_table, context_arms, main_table, paired_trials
 from analysis.conclusion import verdict
-from analysis.intervals import IntervalKind, coverage_at
+from analysis.intervals import IntervalKind, coverage_at, measured_n
 from analysis.load import Study
 from analysis.power import POWER
 from analysis.statistics import MAX_EXACT_N
@@ -80,7 +80,7 @@ def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
             yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials)
         yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials)
         needed = row["seeds_needed"]
-        yield Cell(NONE if pd.isna(needed) else str(needed), None if pd.isna(needed) else needed, trials)
+        yield Cell(seeds_needed(row), None if pd.isna(needed) else float(needed), trials)
     yield Cell(f"{row['wins']}/{n}", int(row["wins"]), trials)
 
 
@@ -91,8 +91,8 @@ def _notes(study: Study, rows: pd.DataFrame, intervals: IntervalKind) -> Iterato
     )
     yield interval_note(rows, intervals)
     yield (
-        f"p: two-sided sign-flip test of the mean difference, exact up to {MAX_EXACT_N} seeds, only where a "
-        "family plans the comparison."
+        f"p: two-sided sign-flip test of the mean difference, exact up to {MAX_EXACT_N} seeds if "
+        "differences are symmetric without an effect; only where a family plans the comparison."
     )
     for family in study.families:
         yield f"p (Holm): corrected over “{family.name}”, {', '.join(family.arms)} against {family.against}."
@@ -107,7 +107,8 @@ def power_notes() -> Iterator[str]:
     )
     yield (
         f"seeds needed: for {100 * POWER:.0f} % power if the true effect were the observed one, within a "
-        "family at the strictest step of Holm's; for planning, and as uncertain as the effect."
+        "family at the strictest step of Holm's; in brackets if it were an end of its interval, left out "
+        "where that holds 0 and any number may be needed. For planning."
     )
 
 
@@ -117,8 +118,10 @@ def interval_note(rows: pd.DataFrame, intervals: IntervalKind) -> str:
     text = f"95 % interval: {_NAMES[intervals]}, not corrected for the number of rows"
     if counts.empty:
         return f"{text}."
-    n = int(counts.min())
+    n = measured_n(int(counts.min()))
+    nearest = "" if n == counts.min() else f" (the nearest n below {counts.min()} that was measured)"
+    normal, skewed = (100 * coverage_at(n, intervals, shape) for shape in ("normal", "skewed"))
     return (
-        f"{text}; of such intervals of {n} normal differences {100 * coverage_at(n, intervals):.0f} % held "
-        f"the true mean when measured, of skewed ones {100 * coverage_at(n, intervals, 'skewed'):.0f} %."
+        f"{text}; of such intervals of {n} normal differences{nearest} {normal:.0f} % held the true mean "
+        f"when measured, of skewed ones {skewed:.0f} %."
     )

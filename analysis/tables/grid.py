@@ -115,7 +115,13 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
     interval = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
     p = row["p_holm"]
     return [
-        Cell(signed(row["diff"], digits), float(row["diff"]), trials, significant=significant),
+        Cell(
+            signed(row["diff"], digits),
+            float(row["diff"]),
+            trials,
+            missing=_reason(row) if row["n_missing"] else None,
+            significant=significant,
+        ),
         Cell(NONE if pd.isna(row["ci_low"]) else interval, trials=trials),
         Cell(p_value(p), None if pd.isna(p) else float(p), trials),
     ]
@@ -128,9 +134,10 @@ def _trials(study: Study, row: pd.Series) -> tuple[int, ...]:
 
 
 def _reason(row: pd.Series) -> str:
-    return (
-        f"{row['arm']}: {row['n_missing']} of {row['n'] + row['n_missing']} pairs of seeds are not complete"
-    )
+    wanted = row["n"] + row["n_missing"]
+    if pd.isna(row["baseline"]):
+        return f"{row['n_missing']} of {wanted} seeds of {row['arm']} are not complete"
+    return f"{row['n_missing']} of {wanted} pairs of {row['arm']} and {row['baseline']} are not complete"
 
 
 def _notes(study: Study, table: pd.DataFrame, with_second: bool, intervals: IntervalKind) -> Iterator[str]:

@@ -161,6 +161,18 @@ def test_one_seed_has_an_effect_but_neither_interval_nor_p(write_study: Any) -> 
     assert lcs[["sd", "ci_low", "ci_high", "p", "p_holm"]].isna().all()
 
 
+def test_seeds_needed_come_with_those_of_the_ends_of_the_effect(write_study: Any) -> None:
+    table = ablation_table(load_study(write_study(VALUES)))
+    # The mean of 1 is no surer than its interval, which holds 0.
+    fsd = row(table, "+FSD")
+    assert fsd["effect_low"] < 0 < fsd["effect_high"]
+    assert fsd["seeds_low"] < fsd["seeds_needed"]
+    assert pd.isna(fsd["seeds_high"])
+    order = row(table, "shuffled order")
+    assert order["effect_low"] > 0
+    assert order["seeds_low"] <= order["seeds_needed"] <= order["seeds_high"]
+
+
 def test_a_study_without_any_finished_trial_is_all_missing(write_study: Any) -> None:
     table = ablation_table(load_study(write_study({})))
     assert (table["n"] == 0).all()

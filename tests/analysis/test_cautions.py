@@ -5,7 +5,7 @@ import pytest
 from analysis import ablation_table, load_study
 from analysis.cautions import Caution, cautions
 from study.rows import Cell, Row
-from tests.analysis.made_up import STARTED_AT, manifest
+from tests.analysis.made_up import STARTED_AT, early_epoch, manifest
 
 CONT = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 GAINS = {
@@ -60,7 +60,16 @@ def test_an_interval_across_0_is_neither_a_difference_nor_none(write_study: Any)
     # mean 0.75, sd √(31.5 / 7) = 2.121, t(0.975, 7) · sd / √8 = 1.773
     assert "+LCS [−1.0, +2.5]" in by_kind["interval across 0"].words
     # g = 0.888 · 0.354 = 0.314: 110 by t at 0.05 / 3, one more by sign flips
-    assert "+LCS about 111 (has 8)" in by_kind["too little power"].words
+    assert "+LCS more than 100 (has 8)" in by_kind["too little power"].words
+
+
+def test_the_smallest_effect_is_not_left_out_of_the_seeds_needed(write_study: Any) -> None:
+    # g = 0.888 · 1.125 / 2.900 = 0.345 needs 93; a mean of 0.0001 more than any number that is computed.
+    small = shifted(4, -3, 3, -2, 5, 1, 2, -1)
+    smallest = shifted(4.001, -4, 3, -3, 2, -2, 1, -1)
+    by_kind = found(write_study({**VALUES, "+FSD": smallest, "+LCS": small}))
+    words = by_kind["too little power"].words
+    assert "more seeds: +FSD more than 100 (has 8), +LCS about 93 (has 8). An" in words
 
 
 def test_interval_and_p_that_disagree(write_study: Any) -> None:
@@ -82,6 +91,12 @@ def test_choices_on_what_is_judged(write_study: Any) -> None:
     by_kind = found(write_study(VALUES, protocol="reference", finished=False))
     assert "chosen on the test videos" in by_kind["test selection"].words
     assert "would make its p values and intervals too good" in by_kind["unfinished"].words
+
+
+def test_no_caution_of_choosing_where_nothing_was_chosen(write_study: Any) -> None:
+    assert "test selection" not in found(write_study(VALUES, protocol="reference", winner=None))
+    kept = found(write_study(VALUES, protocol="reference", winner=None, others=[early_epoch()]))
+    assert kept["test selection"].words.startswith("Epochs were chosen on the test videos")
 
 
 def test_seeds_of_the_search_in_the_ablation(write_study: Any) -> None:
@@ -115,6 +130,10 @@ def test_a_gate(write_study: Any) -> None:
     passed = {"ungated": ungated, "gated": [100, 101, 103, 104, 105, 106]}
     by_kind = found(write_study(VALUES, gate=gate, seeds={**seeds, "ablation": passed}))
     assert "2 of the first 8 did not" in by_kind["gate"].words
+    assert "the arms' own results" not in by_kind["gate"].words
+    recipe = {"name": "acmnet", "version": 1, "stages": ["pretrain"]}
+    own = found(write_study(VALUES, gate=gate, seeds={**seeds, "ablation": passed}, recipe=recipe))
+    assert "that arm looks better than it is: read the first seeds" in own["gate"].words
     assert "Only 6 of the 8 wanted seeds passed the gate" in by_kind["missing seeds"].words
     undecided = {"ungated": ungated, "gated": None}
     by_kind = found(write_study(VALUES, gate=gate, seeds={**seeds, "ablation": undecided}))
@@ -125,6 +144,8 @@ def test_an_arm_that_is_no_better_than_no_training(write_study: Any) -> None:
     by_kind = found(write_study(VALUES, context={"oracle": [43.0] * 8, "random": [2.0] * 8}))
     assert by_kind["context"].arms == ("acmnet",)
     assert "oracle needs no training" in by_kind["context"].words
+    told = found(write_study(VALUES, context={"oracle-label windows": [43.0] * 8}))["context"]
+    assert "oracle-label windows (told the labels of each test video) needs no training" in told.words
 
 
 def test_no_result_at_all(write_study: Any) -> None:

@@ -15,6 +15,7 @@ from analysis import ablation_table, load_study, print_ablation, write_ablation
 from analysis.__main__ import main
 from analysis.conclusion import conclude
 from study.records import RecordsError, Store, open_store
+from study.rows import Row
 from tests.analysis import made_up
 
 SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
@@ -79,6 +80,7 @@ def test_markdown(write_study: Any) -> None:
     assert (
         "95 % interval: paired t, not corrected for the number of rows; of such intervals of 7 normal" in text
     )
+    assert "exact up to 20 seeds (where no p is below 2^(1 − n)) if differences are symmetric" in text
     assert "\n| +FSD | 7/8 ⚠ |" in text
     assert "- +FSD: seed 103 missing, failed: RuntimeError: CUDA out of memory \\[see the log\\|here]" in text
     assert "Against FSD+LCS:\n\n| arm |" in text
@@ -93,7 +95,8 @@ def test_markdown(write_study: Any) -> None:
 def test_csv_reads_back_as_the_table(write_study: Any) -> None:
     out = write_study(VALUES, context=CONTEXT)
     path = Path(write_ablation(out).paths["csv"])
-    back = pd.read_csv(path).astype({"wins": "Int64", "seeds_needed": "Int64"})
+    counts = ("wins", "seeds_needed", "seeds_low", "seeds_high")
+    back = pd.read_csv(path).astype(dict.fromkeys(counts, "Int64"))
     pd.testing.assert_frame_equal(back, ablation_table(load_study(out)), check_dtype=False)
     assert "\n+LCS,cont,losses,score,8,0," in path.read_text()
     assert ",,,4," in path.read_text().splitlines()[1]
@@ -178,10 +181,32 @@ def test_the_sentence_tells_what_is_not_compared_from_what_is_not_shown(write_st
 
 
 def test_selection_on_test_is_said_at_the_tables_and_in_the_sentence(write_study: Any) -> None:
-    out = write_study(VALUES, protocol="reference")
+    out = write_study(VALUES, protocol="reference", others=[made_up.early_epoch()])
     assert "settings and epochs were chosen on the test videos" in sentence(out)
     assert "on which settings and epochs were chosen too" in Path(write_ablation(out).paths["md"]).read_text()
     assert "on which settings and epochs were chosen too" in " ".join(printed(out, 80).split())
+
+
+@pytest.mark.parametrize(
+    ("winner", "others", "words"),
+    [
+        ({"finetune.x": 1}, [made_up.early_epoch()], "Settings and epochs"),
+        ({"finetune.x": 1}, [], "Settings"),
+        (None, [made_up.early_epoch()], "Epochs"),
+    ],
+)
+def test_only_what_was_chosen_is_said_to_be(
+    write_study: Any, winner: dict[str, int] | None, others: list[Row], words: str
+) -> None:
+    text = Path(write_ablation(write_study(VALUES, winner=winner, others=others)).paths["md"]).read_text()
+    assert f"- {words} are chosen on validation videos" in text
+    assert ("those of the chosen epoch" in text) == bool(others)
+
+
+@pytest.mark.parametrize("protocol", ["default", "reference"])
+def test_nothing_is_said_of_choosing_where_nothing_is_chosen(write_study: Any, protocol: str) -> None:
+    out = write_study(VALUES, winner=None, protocol=protocol)
+    assert "chosen" not in Path(write_ablation(out).paths["md"]).read_text()
 
 
 def test_a_gate_shows_the_gated_seeds_first_and_the_ungated_too(write_study: Any) -> None:

@@ -44,6 +44,14 @@ def test_the_seeds_asked_for_give_the_power(effect: float, alpha: float) -> None
     assert power < 0.93 or n <= least_seeds(alpha) + 1
 
 
+def test_at_most_about_one_seed_above_the_least() -> None:
+    # 12 have 82 % of the power already, by the simulation below, and 11 too little.
+    assert seeds_for(0.9) == 13
+    draws = np.random.default_rng(5).normal(0.9, 1, (3000, 12))
+    assert np.mean([sign_flip_p(d) < 0.05 for d in draws]) > 0.8
+    assert np.mean([sign_flip_p(d[:11]) < 0.05 for d in draws]) < 0.8
+
+
 def test_seeds_needed_rests_on_the_unbiased_effect_and_tells_how_uncertain_it_is() -> None:
     differences = [1.2, -0.4, 2.1, 0.3, 1.0, 1.9, -0.2, 0.7]
     effect = effect_size(differences)

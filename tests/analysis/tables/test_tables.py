@@ -1,14 +1,17 @@
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from analysis._text import seeds_needed
 from analysis.load import Study, load_study
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
-from analysis.tables.comparisons import comparisons_table
+from analysis.tables.comparisons import comparisons_table, interval_note
 from analysis.tables.components import components, has_component
 from analysis.tables.contents import TABLES, make_table
 from analysis.tables.cost import cost_table
@@ -140,6 +143,40 @@ def test_comparisons_state_effect_and_power(study: Study) -> None:
     assert any("paired t" in note and "of 7 normal differences 95 %" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(
+    ("counts", "effect", "words"),
+    [
+        ((20, 9, 1257), (0.9, 0.1, 1.8), "20 (9 to > 100)"),
+        ((26528, 9, None), (0.0, -0.7, 0.7), "> 100"),
+        ((None, 9, None), (0.0, -0.7, 0.7), "> 100"),
+        ((7, 7, 7), (-9.0, -12.0, -6.0), "7"),
+        ((None, None, None), (math.nan, -0.7, 0.7), "–"),
+    ],
+)
+def test_seeds_needed_are_told_as_surely_as_they_are_known(
+    counts: tuple[int | None, ...], effect: tuple[float, float, float], words: str
+) -> None:
+    names = ("seeds_needed", "seeds_low", "seeds_high", "effect", "effect_low", "effect_high")
+    assert seeds_needed(pd.Series((*counts, *effect), names, dtype=object)) == words
+
+
+def test_p_is_called_exact_only_under_its_condition(study: Study) -> None:
+    for make in (comparisons_table, paper_table):
+        (note,) = (note for note in make(study).notes if "exact" in note)
+        assert "if differences are symmetric without an effect" in note
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (8, "of such intervals of 8 normal differences 95 % held"),
+        (64, "of 50 normal differences (the nearest n below 64 that was measured) 95 % held"),
+    ],
+)
+def test_coverage_names_the_n_that_it_was_measured_at(n: int, words: str) -> None:
+    assert words in interval_note(pd.DataFrame({"n": [n, n + 1]}), "t")
+
+
 def test_bca_intervals_come_with_their_coverage(study: Study) -> None:
     table = comparisons_table(study, intervals="bca")
     t = comparisons_table(study)
@@ -157,6 +194,17 @@ def test_a_grid_has_a_row_for_each_value_paired_with_its_reference(study: Study)
     ]
     assert texts(table, "0")[-3:] == ["–", "–", "–"]
     assert not any("losses" in note for note in table.notes)
+
+
+def test_a_difference_within_the_grid_says_on_how_many_pairs_it_rests(study: Study) -> None:
+    trials = study.trials
+    lost = (trials["arm"] == "γ=0") & trials["seed"].isin([1, 2, 3])
+    table = grid_table(replace(study, trials=trials[~lost]))
+    (row,) = (row for row in table.rows if row.cells[0].text == "1")
+    from_baseline, within = row.cells[3], row.cells[6]
+    assert (row.cells[1].text, from_baseline.missing) == ("8", None)
+    assert (within.text, len(within.trials)) == ("+2.0", 5)
+    assert within.missing == "3 of 8 pairs of γ=1 and γ=0 are not complete"
 
 
 def test_sensitivity_counts_every_proposal_of_a_part(study: Study) -> None:
