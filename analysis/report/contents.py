@@ -1,6 +1,7 @@
 """What a report holds, in order: sections, and the functions of other modules that make their parts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from analysis.bootstrap import video_bootstrap_table
@@ -45,6 +46,15 @@ class Section(NamedTuple):
     cautions: tuple[Kind, ...] = ()
 
 
+def first_seeds_tables(study: Study) -> list[Table]:
+    """Return the comparisons on the first seeds, passed or not; none without a gate that is decided."""
+    if study.gated_seeds is None:
+        return []
+    table = comparisons_table(replace(study, gated_seeds=None))
+    title = f"The same on the first seeds, whether they pass the gate or not. {table.title}"
+    return [replace(table, name="comparisons_first_seeds", title=title)]
+
+
 FIRST_PICTURE: Final = ablation_chart
 FIRST_CAUTIONS: Final[tuple[Kind, ...]] = (
     "unfinished",
@@ -53,6 +63,7 @@ FIRST_CAUTIONS: Final[tuple[Kind, ...]] = (
     "extended",
     "missing seeds",
     "too few seeds",
+    "gate",
 )
 
 SECTIONS: Final[tuple[Section, ...]] = (
@@ -61,7 +72,15 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Which part matters",
         "Every arm leaves a part of the method out, or puts something else in its place. All arms share "
         "their seeds, so that a difference is taken seed by seed.",
-        (comparisons_table, paper_table, grid_chart, grid_table, video_bootstrap_table, arm_curves_chart),
+        (
+            comparisons_table,
+            first_seeds_tables,
+            paper_table,
+            grid_chart,
+            grid_table,
+            video_bootstrap_table,
+            arm_curves_chart,
+        ),
         (
             "disagreement",
             "interval across 0",
@@ -69,6 +88,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             "identical values",
             "control as good",
             "uncorrected",
+            "tuning",
             "context",
         ),
     ),
@@ -77,7 +97,6 @@ SECTIONS: Final[tuple[Section, ...]] = (
         "Pretrained models",
         "What the arms start from: how much it owes to its seed, and what comes of it.",
         (pretraining_chart, pretraining_table),
-        ("gate",),
     ),
     Section(
         "search",
@@ -96,7 +115,6 @@ SECTIONS: Final[tuple[Section, ...]] = (
             curves_chart,
             rungs_chart,
         ),
-        ("tuning",),
     ),
     Section(
         "selection",

@@ -234,8 +234,27 @@ def test_cautions_stand_where_they_are_needed(
     first, _, rest = text.partition("Contents")
     assert "Before you conclude" in first and "chosen on the test videos" in first
     assert "Read with care" in rest
+    ablation = next(section for section in SECTIONS if section.name == "ablation")
+    assert "tuning" in ablation.cautions  # it limits what the ablation shows, not the search
     kinds = [kind for section in SECTIONS for kind in section.cautions] + list(FIRST_CAUTIONS)
     assert sorted(kinds) == sorted(get_args(Kind))
+
+
+def test_a_gate_is_on_the_first_screen_and_the_first_seeds_are_beside_those_that_passed(
+    write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = SECTIONS[0].parts
+    monkeypatch.setattr(page, "SECTIONS", [section._replace(parts=()) for section in SECTIONS])
+    gate = {"metric": "score", "at_least": 30.0}
+    seeds = {"ablation": {"ungated": list(range(100, 104)), "gated": [100, 101, 104, 105]}}
+    study = load_study(write_study(VALUES, gate=gate, seeds=seeds))
+    first, _, _ = Page(build_report(study)).text.partition("Contents")
+    assert "Only seeds count whose pretrained model reached score = 30" in first
+    passed, unpassed = [item for item in page._items(study, parts[:2]) if isinstance(item, page.Grid)]
+    assert (passed.name, unpassed.name) == ("comparisons", "comparisons_first_seeds")
+    assert "first seeds, whether they pass the gate or not" in unpassed.title
+    assert passed.content != unpassed.content
+    assert len(list(page._items(load_study(write_study(VALUES)), parts[:2]))) == 1
 
 
 def test_no_part_of_a_small_study_is_broken(write_study: Callable[..., Path]) -> None:
