@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pandas as pd
 
 from analysis.ablation import MissingRuns, context_arms, missing_runs
-from analysis.conclusion import verdict
+from analysis.conclusion import chosen, verdict
 from analysis.load import Study
 from analysis.power import MOST_TOLD
 
 NONE = "–"
+
+_TOLD_LABELS: Final = ("oracle-label windows",)  # of what needs no training
 
 
 class Line(NamedTuple):
@@ -126,6 +128,12 @@ def p_value(p: float) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.2f}" if p >= 0.1 else f"{p:.4f}"
 
 
+def context_name(name: str, mean: str = "") -> str:
+    """Return the name of what needs no training with its mean, and what it is told, if anything."""
+    told = " (told the labels of each test video)" if name in _TOLD_LABELS else ""
+    return " ".join(part for part in (name, mean) if part) + told
+
+
 def main_metrics(study: Study) -> list[str]:
     """Return the metrics that have a table of comparisons: the headline and those of the families."""
     return list(dict.fromkeys([study.headline, *(family.metric for family in study.families)]))
@@ -133,12 +141,9 @@ def main_metrics(study: Study) -> list[str]:
 
 def table_title(study: Study, metric: str) -> str:
     """Return what a table of comparisons shows, and on which videos."""
-    chosen = (
-        ", on which settings and epochs were chosen too (protocol: reference)"
-        if study.protocol == "reference"
-        else ""
-    )
-    return f"{metric} on the test videos of {study.data}{chosen}"
+    what = chosen(study) if study.protocol == "reference" else ""
+    where = f", on which {what} were chosen too (protocol: reference)" if what else ""
+    return f"{metric} on the test videos of {study.data}{where}"
 
 
 def missing_notes(study: Study, seeds: Sequence[int]) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis._text import decimals, signed
+from analysis._text import context_name, decimals, signed
 from analysis.ablation import context_arms, main_table, missing_runs
-from analysis.conclusion import verdict
+from analysis.conclusion import chosen, verdict
 from analysis.load import Family, Study
 from analysis.power import MOST_TOLD, POWER, least_seeds
 from analysis.statistics import ALPHA, holm, smallest_p
@@ -63,14 +63,14 @@ def _design(study: Study) -> Iterator[Caution]:
             "The study is not finished, so its numbers will change. To stop it because of what they show now "
             "would make its p values and intervals too good.",
         )
-    if study.protocol == "reference":
+    if study.protocol == "reference" and chosen(study):
         yield Caution(
             "test selection",
-            "Settings and epochs were chosen on the test videos (protocol: reference), so every trained row "
-            "is better than it would be on unseen videos; compare with work that chose so too, and with no "
-            "other.",
+            f"{chosen(study).capitalize()} were chosen on the test videos (protocol: reference), so every "
+            "trained row is better than it would be on unseen videos; compare with work that chose so too, "
+            "and with no other.",
         )
-    shared = _shared_seeds(study)
+    shared = shared_seeds(study)
     if shared:
         yield Caution(
             "same seeds",
@@ -86,7 +86,8 @@ def _design(study: Study) -> Iterator[Caution]:
         )
 
 
-def _shared_seeds(study: Study) -> list[int]:
+def shared_seeds(study: Study) -> list[int]:
+    """Return the seeds of the ablation that settings were chosen on too."""
     trials = study.trials
     chosen_on = trials.loc[trials["phase"].isin(["search", "confirm"]), "seed"]
     return sorted(set(chosen_on) & set(_seeds(study)))
@@ -239,10 +240,16 @@ def _limits(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
         yield Caution("gate", "The gate is not decided yet: these are the first seeds, passed or not.")
     elif study.gate is not None and study.gated_seeds is not None:
         failed = len(set(study.ungated_seeds) - set(study.gated_seeds))
+        own = (
+            " The gate looks at the arms' own results, so seeds on which an arm does badly are left out and "
+            "that arm looks better than it is: read the first seeds beside them."
+            if study.gate.of_all_arms
+            else ""
+        )
         yield Caution(
             "gate",
             f"Only seeds count {study.gate.clause}; {failed} of the first {len(study.ungated_seeds)} did "
-            "not. The results hold for models that pass, and not for a seed taken at random.",
+            f"not. The results hold for models that pass, and not for a seed taken at random.{own}",
         )
     yield from _context(study, table)
 
@@ -258,8 +265,8 @@ def _context(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
         if below:
             yield Caution(
                 "context",
-                f"{name} needs no training, and its mean {study.headline} is no worse than that of "
-                f"{_join(below)}.",
+                f"{context_name(name)} needs no training, and its mean {study.headline} is no worse than "
+                f"that of {_join(below)}.",
                 tuple(below),
             )
 

@@ -21,6 +21,14 @@ def verdict(row: pd.Series, direction: Direction) -> Verdict:
     return "better" if (row["diff"] > 0) == (direction == "max") else "worse"
 
 
+def chosen(study: Study) -> str:
+    """Say what was chosen by results: settings, by a search, and epochs, if some run kept an earlier one."""
+    trials = study.trials
+    settings = ["settings"] if study.winner is not None else []
+    epochs = ["epochs"] if (trials["chosen_epoch"] < trials["epochs"]).any() else []
+    return " and ".join(settings + epochs)
+
+
 def conclude(study: Study, table: pd.DataFrame) -> str:
     """Return the sentence for the main selection of seeds."""
     table = main_table(study, table)
@@ -118,8 +126,8 @@ def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
         yield f"only seeds count {study.gate.clause}, {len(seeds)} of the {study.num_seeds} wanted"
     elif study.gate is not None:
         yield "the gate is not decided yet, so these are the first seeds whether they pass it or not"
-    if study.protocol == "reference":
-        yield "settings and epochs were chosen on the test videos, which inflates every trained row"
+    if study.protocol == "reference" and chosen(study):
+        yield f"{chosen(study)} were chosen on the test videos, which inflates every trained row"
 
 
 def _range(counts: pd.Series) -> str:

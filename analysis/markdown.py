@@ -17,7 +17,7 @@ from analysis._text import (
 )
 from analysis.ablation import context_arms
 from analysis.cautions import cautions
-from analysis.conclusion import conclude
+from analysis.conclusion import chosen, conclude
 from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.statistics import MAX_EXACT_N, NUM_RANDOM_FLIPS
@@ -112,7 +112,10 @@ def _notes(study: Study, table: pd.DataFrame, intervals: IntervalKind) -> Iterab
         )
     yield from power_notes()
     split = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
-    yield f"Settings and epochs are chosen on {split}; the test metrics are those of the chosen epoch."
+    what = chosen(study)
+    if what:
+        tested = "; the test metrics are those of the chosen epoch" if "epochs" in what else ""
+        yield f"{what.capitalize()} are chosen on {split}{tested}."
     yield "All comparisons on all metrics: ablation.csv."
 
 

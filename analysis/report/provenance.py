@@ -51,13 +51,15 @@ def facts(study: Study) -> list[Fact]:
     trials = study.trials[study.trials["phase"] != "context"]
     ended = trials["status"].value_counts()
     parts = [f"{ended[name]} {name}" for name in ended.index]
+    untrained = len(study.trials) - len(trials)
+    beside = f"; {count(untrained, 'score')} without training" if untrained else ""
     cpu_h, gpu_h = trials["cpu_s"].sum() / 3600, trials["gpu_s"].sum() / 3600
     seeds = len(next(iter(study.selections.values())))
     found = [
         Fact("Data", f"{study.data}, fold {study.fold}"),
         Fact("Recipe", study.recipe),
         Fact("Ablation", f"{count(len(study.arms), 'arm')} × {count(seeds, 'seed')}"),
-        Fact("Trials", f"{len(trials)}: {', '.join(parts)}"),
+        Fact("Trials", f"{len(trials)}: {', '.join(parts)}{beside}"),
         Fact("CPU time", hours(cpu_h)),
         Fact("GPU time", hours(gpu_h) if gpu_h > 0 else "none"),
     ]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis._text import decimals, p_value, signed
+from analysis._text import context_name, decimals, p_value, signed
 from analysis.ablation import context_arms, main_table, missing_runs
-from analysis.conclusion import verdict
+from analysis.cautions import shared_seeds
+from analysis.conclusion import chosen, verdict
 from analysis.load import Family, Study
 
 
@@ -55,20 +56,23 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
     for _, row in rows.iterrows():
         verdicts[verdict(row, direction)].append(row)
     digits = decimals(rows["mean"])
-    over = f"over {count_range(rows['n'])} paired seeds"
+    passed = " that passed the gate" if study.gated_seeds is not None else ""
+    over = f"over {count_range(rows['n'])} paired seeds{passed}"
     for kind in ("better", "worse"):
         if verdicts[kind]:
             strongest = sorted(verdicts[kind], key=lambda row: -abs(row["diff"]))
             effects = join([f"{row['arm']} by {_effect(row, digits)}" for row in strongest])
             yield (
                 f"Test {family.metric} is {kind} than {family.against}’s with {effects}: mean difference and "
-                f"its 95 % interval {over}; {_p_words([row['p_holm'] for row in strongest])}."
+                f"its 95 % interval (of each comparison alone) {over}; "
+                f"{_p_words([row['p_holm'] for row in strongest])}."
             )
     if verdicts["unclear"]:
         effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in verdicts["unclear"]])
         p_values = [row["p_holm"] for row in verdicts["unclear"]]
         yield (
-            f"No difference from {family.against} in {family.metric} is shown for {effects}, {over}; "
+            f"No difference from {family.against} in {family.metric} is shown for {effects}, with the 95 % "
+            f"interval of each comparison alone, {over}; "
             f"{_p_words(p_values)}."
         )
 
@@ -107,7 +111,10 @@ def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
             for kind, arms in found.items()
             if arms
         ]
-        yield f"Of the controls, measured against {against} in {study.headline}, {join(told)}."
+        yield (
+            f"Of the controls, measured against {against} in {study.headline} (95 % intervals, not "
+            f"corrected, no test), {join(told)}."
+        )
         as_good = found["better"] + found["unclear"]
         if is_gain and as_good:
             removed = "removes" if len(as_good) == 1 else "remove"
@@ -140,9 +147,8 @@ def _searched(study: Study) -> str:
     trials = study.trials[study.trials["phase"] == "search"]
     finetunes = trials[trials["proposal"].notna()]
     if not search:
-        return (
-            "Nothing was searched: every arm is laid over the recipe’s defaults." if study.definition else ""
-        )
+        text = "Nothing was searched: every arm is laid over the recipe’s defaults. "
+        return (text + _chosen(study)).strip() if study.definition else ""
     if finetunes.empty:
         return "The search of the settings has no trial yet."
     stopped = int((finetunes["status"] == "stopped").sum())
@@ -153,14 +159,26 @@ def _searched(study: Study) -> str:
     text += f", {stopped} of which were stopped early. " if stopped else ". "
     confirmed = study.trials[(study.trials["phase"] == "confirm") & study.trials["proposal"].notna()]
     if len(confirmed):
-        seeds = int(confirmed["seed"].nunique())
+        fresh = int(confirmed["seed"].nunique())
+        seeds = len({*finetunes["seed"], *confirmed["seed"]})
+        is_or_will_be = "is" if study.winner is not None else "will be"
         text += (
             f"The best {int(confirmed['proposal'].nunique())} were run again with "
-            f"{count(seeds, 'fresh seed')}, which gave the winner. "
+            f"{count(fresh, 'fresh seed')}; the best mean over all {seeds} seeds {is_or_will_be} the winner. "
         )
-    chosen = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
-    text += f"Settings and epochs were chosen on {chosen}"
-    return text + ("; the ablation ran with other seeds." if study.winner is not None else ".")
+    return (text + _chosen(study)).strip()
+
+
+def _chosen(study: Study) -> str:
+    what = chosen(study)
+    if not what:
+        return ""
+    where = "test videos (protocol: reference)" if study.protocol == "reference" else "validation videos"
+    # The cautions name the seeds that are not.
+    others = study.winner is not None and not shared_seeds(study)
+    return f"{what.capitalize()} were chosen on {where}" + (
+        "; the ablation ran with other seeds." if others else "."
+    )
 
 
 def _context(study: Study, main: pd.DataFrame) -> str:
@@ -168,7 +186,7 @@ def _context(study: Study, main: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     digits = decimals(rows["mean"])
-    worth = join([f"{row['arm']} {row['mean']:.{digits}f}" for _, row in rows.iterrows()])
+    worth = join([context_name(row["arm"], f"{row['mean']:.{digits}f}") for _, row in rows.iterrows()])
     return f"For scale, detections without any learning reach a test {study.headline} of {worth}."
 
 

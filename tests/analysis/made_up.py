@@ -90,6 +90,14 @@ def write_study(
     write_tables(store, rows)
 
 
+def early_epoch() -> Row:
+    """Return a run of a search that kept the second of its three epochs."""
+    epochs = {epoch: {"wall_s": 1.0} for epoch in (1, 2, 3)}
+    result = {"metrics": {"validation/score": 1.0}, "chosen_epoch": 2}
+    cell = Cell("search", "finetune", 1, proposal=0)
+    return Row(0, cell, {}, "complete", STARTED_AT, STARTED_AT, epochs=epochs, result=result)
+
+
 def _row(trial: int, cell: Cell, value: Value, metric: str = "score") -> Row:
     if isinstance(value, tuple):
         kind, failure = value
