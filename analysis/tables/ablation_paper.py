@@ -15,7 +15,7 @@ from analysis.ablation import (
     missing_runs,
     paired_trials,
 )
-from analysis.conclusion import verdict
+from analysis.conclusion import chosen, verdict
 from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.tables.combine import combined_long, labels
@@ -203,9 +203,10 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
             )
         if study.gate is not None and study.gated_seeds is not None:
             yield f"{where}Only seeds count {study.gate.clause}."
-        if study.protocol == "reference":
+        what = chosen(study) if study.protocol == "reference" else ""
+        if what:
             yield (
-                f"{where}Settings and epochs were chosen on these test videos, which inflates every "
+                f"{where}{what.capitalize()} were chosen on these test videos, which inflates every "
                 "trained row."
             )
     yield from _differing(studies)

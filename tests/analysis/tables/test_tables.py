@@ -102,6 +102,16 @@ def test_an_arm_that_trains_nothing_has_no_component(study: Study) -> None:
     assert on["γ=1"] == [True, False]
 
 
+@pytest.mark.parametrize(("winner", "is_said"), [({"finetune.gamma": 0.1}, True), (None, False)])
+def test_choosing_on_test_videos_is_noted_where_something_was_chosen(
+    tmp_path: Path, winner: dict[str, float] | None, is_said: bool
+) -> None:
+    study = load_study(write_searched(tmp_path / "chosen", protocol="reference", winner=winner))
+    notes = " ".join(paper_table(study).notes)
+    assert ("Settings were chosen on these test videos" in notes) == is_said
+    assert "Settings and epochs" not in notes
+
+
 def test_datasets_are_columns(study: Study, other: Study) -> None:
     table = paper_table(study, other)
     assert [column.group for column in table.columns[3:]] == ["set"] * 3 + ["other"] * 3
