@@ -1,4 +1,7 @@
-"""`python -m benchmarks.analysis`: times reading, tables and their renderings, and the memory they take."""
+"""`python -m benchmarks.analysis`: times reading, tables, their renderings and the report, and takes the memory.
+
+`--study OUT` measures a study of your own instead of a generated one, and prints only.
+"""
 
 import argparse
 import csv
@@ -22,13 +25,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--study", type=Path, metavar="OUT")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "study"
-        write_study(out, options.trials, options.epochs)
+        out = options.study or Path(folder) / "study"
+        if options.study is None:
+            write_study(out, options.trials, options.epochs)
         size_mb = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
-        print(f"{options.trials} trials × {options.epochs} epochs: {size_mb:.0f} MB of records")
+        what = options.study or f"{options.trials} trials × {options.epochs} epochs"
+        print(f"{what}: {size_mb:.0f} MB")
         for repeat in range(options.repeats):
             rows += [
                 {"trials": options.trials, "epochs": options.epochs, "repeat": repeat, **row}
@@ -38,6 +44,8 @@ def main() -> None:
         values = sorted(row["value"] for row in rows if row["what"] == name)
         unit = next(row["unit"] for row in rows if row["what"] == name)
         print(f"{name:<24}{values[len(values) // 2]:>10.2f} {unit}  ({values[0]:.2f} to {values[-1]:.2f})")
+    if options.study is not None:
+        return
     _RESULTS.mkdir(exist_ok=True)
     with (_RESULTS / "analysis.csv").open("w", newline="") as file:
         told = {

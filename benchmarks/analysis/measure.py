@@ -1,4 +1,4 @@
-"""One pass over a study: load it, make every table, render each."""
+"""One pass over a study: load it, make every table, render each, and build the report."""
 
 import os
 import resource
@@ -14,6 +14,7 @@ def measure(out: Path) -> list[dict[str, Any]]:
     from rich.console import Console
 
     from analysis.load import load_study
+    from analysis.report import build_report
     from analysis.tables import html, terminal
     from analysis.tables.contents import TABLES
     from analysis.tables.files import RENDERERS, make_tables
@@ -42,6 +43,9 @@ def measure(out: Path) -> list[dict[str, Any]]:
     with timed("terminal"), open(os.devnull, "w") as nowhere:
         for table in tables:
             terminal.show(table, Console(file=nowhere, width=120))
+    with timed("report"):
+        page = build_report(study)
+    rows.append({"what": "size report", "unit": "MB", "value": len(page.encode()) / 1e6})
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rows.append({"what": "peak memory", "unit": "GB", "value": peak_gb})
     return rows

@@ -97,10 +97,8 @@ def test_button_changes_the_theme(study: Path, browser: Browser) -> None:
     assert browser.messages() == []
 
 
-def test_report_is_small_and_quick(study: Path) -> None:
-    started_s = time.monotonic()
+def test_report_is_small(study: Path) -> None:
     write_report(study)
-    assert time.monotonic() - started_s < 20
     assert (study / "report.html").stat().st_size < 8e6
 
 
