@@ -1,4 +1,4 @@
-"""`python -m benchmarks.analysis`: times reading, tables, their renderings and the report, and takes the memory.
+"""`python -m benchmarks.analysis`: times reading, tables, their renderings and the report; takes the memory.
 
 `--study OUT` measures a study of your own instead of a generated one, and prints only.
 """
