@@ -23,7 +23,7 @@ _ALL_FORMATS: Final = (*RENDERERS, _REPORT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 if the tables are printed, 2 if OUT is no study, cannot be read, or an option is wrong."""
+    """Return 0 if all was done; 2 if OUT cannot be read, or --to not be written, or an option is wrong."""
     options = _parser().parse_args(arguments)
     console = Console()
     try:
@@ -125,7 +125,9 @@ def _run(
         if _REPORT in formats:
             _write_reports(studies, store if options.to else None, options.intervals, console)
     except OSError as error:
-        _warn(console, f"the tables could not be written ({error}); a copy of the study elsewhere can be")
+        if options.to:
+            raise
+        _warn(console, f"the tables could not be written ({error}); --to DIR writes elsewhere")
 
 
 def _write_reports(

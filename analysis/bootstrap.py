@@ -15,15 +15,14 @@ from analysis._text import decimals, signed
 from analysis.ablation import Comparison, arm_runs, comparisons, final_values
 from analysis.intervals import t_interval
 from analysis.load import Study
-from analysis.localization.evaluation import as_detections, read_ground_truth
+from analysis.localization.evaluation import as_detections, read_ground_truth, require_same
 from analysis.statistics import paired_differences
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import Detections, GroundTruth, match_detections, metric_thresholds
-from study.records import GROUND_TRUTH, RecordsError, predictions_name
+from study.records import GROUND_TRUTH, RecordsError
 
 NUM_RESAMPLES: Final = 1_000
-_TOLERANCE: Final = 1e-3  # of 100, in single precision
 
 Floats = NDArray[np.float32]
 
@@ -195,14 +194,10 @@ def _run(
 ) -> _Run | str:
     try:
         detections = as_detections(study.predictions(trial), ground_truth)
+        headline_R = 100 * _mean_average_precision(ground_truth, detections, thresholds, draws)
+        require_same(study, trial, headline_R[0], value)
     except RecordsError as error:
         return str(error)
-    headline_R = 100 * _mean_average_precision(ground_truth, detections, thresholds, draws)
-    if abs(headline_R[0] - value) > _TOLERANCE:
-        return (
-            f"{study.store.place(predictions_name(trial))} gives {study.headline} = {headline_R[0]:.4f}, but "
-            f"the record of trial {trial} says {value:.4f}, so they are not of one run"
-        )
     return _Run(trial, headline_R)
 
 

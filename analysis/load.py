@@ -1,5 +1,6 @@
 """Reading a study's folder: the one place in analysis that knows how records are laid out."""
 
+import datetime
 import io
 import json
 import zipfile
@@ -39,6 +40,28 @@ _NEEDED_COLUMNS: Final = (
     "failure_kind",
     "superseded",
 )
+
+_PREDICTION_COLUMNS: Final = ("video", "label", "start_s", "end_s", "score")
+_OPTIONAL: Final = (dict, type(None))
+# What a manifest's entries have to be for all that reads them later.
+_TYPES: Final[Mapping[tuple[str, ...], type | tuple[type, ...]]] = {
+    ("command",): list,
+    ("data", "fold"): int,
+    ("data", "spec"): str,
+    ("gate",): _OPTIONAL,
+    ("git",): _OPTIONAL,
+    ("hardware",): dict,
+    ("launches",): list,
+    ("metrics",): dict,
+    ("space", "arms"): dict,
+    ("space", "controls"): _OPTIONAL,
+    ("space", "definition"): dict,
+    ("space", "families"): list,
+    ("space", "seeds"): int,
+    ("space", "title"): str,
+    ("versions",): dict,
+    ("winner",): _OPTIONAL,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +145,12 @@ class Study:
 
     def predictions(self, trial: int) -> pd.DataFrame:
         """Read the test detections of an ablation trial: video, label, start_s, end_s, score."""
-        return _to_frame(read_table(self.store, predictions_name(trial)))
+        name = predictions_name(trial)
+        table = _to_frame(read_table(self.store, name))
+        absent = [column for column in _PREDICTION_COLUMNS if column not in table]
+        if absent:
+            raise RecordsError(f"{self.store.place(name)} is damaged: it has no column {', '.join(absent)}")
+        return table
 
     def details(self, trial: int) -> dict[str, np.ndarray]:
         """Read CAS, attention and alignments of a few test videos; raises RecordsError if there are none."""
@@ -139,10 +167,15 @@ class Study:
         """Read the test videos' annotations, ActivityNet form: video -> duration, annotations."""
         try:
             content: Mapping[str, Any] = json.loads(self.store.read(GROUND_TRUTH))["database"]
+            for video in content.values():
+                float(video.get("duration", 0.0))
+                segments = [item["segment"] for item in video["annotations"] if item["label"]]
+                np.array(segments, dtype=np.float64).reshape(-1, 2)
         except FileNotFoundError as error:
             raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is missing") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is damaged ({error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            words = f"{type(error).__name__}: {error}"
+            raise RecordsError(f"{self.store.place(GROUND_TRUTH)} is damaged ({words})") from error
         return content
 
     @cached_property
@@ -170,8 +203,11 @@ def load_study(out: str | Path) -> Study:
     manifest = read_manifest(store)
     table = _read_trials(store)
     try:
+        _check_types(manifest)
         study = _study(store, manifest, table)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RecordsError):
+            raise
         raise RecordsError(
             f"{store.place(MANIFEST)} is damaged ({type(error).__name__}: {error}); restore it from a copy "
             "of the study: it cannot be derived from the ledger"
@@ -235,6 +271,20 @@ def _study(store: Store, manifest: Mapping[str, Any], table: pd.DataFrame) -> St
         superseded=table[table["superseded"].notna()],
         manifest=manifest,
     )
+
+
+def _check_types(manifest: Mapping[str, Any]) -> None:
+    for path, wanted in _TYPES.items():
+        value: Any = manifest
+        for key in path:
+            value = value[key]
+        if not isinstance(value, wanted):
+            raise TypeError(f"{': '.join(path)} is {value!r:.60}")
+    for launch in manifest["launches"]:
+        datetime.datetime.fromisoformat(launch["at"])
+        " ".join(launch["command"])
+    if manifest["gate"] is not None:
+        float(manifest["gate"]["at_least"])
 
 
 def _check_metrics(study: Study) -> None:

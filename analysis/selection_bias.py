@@ -71,7 +71,7 @@ def selection_bias(study: Study) -> pd.DataFrame:
     """
     rows = [*_seed_rows(study), *_epoch_rows(study), *_proposal_rows(study), *_gain_rows(study)]
     if not rows:
-        raise NothingToShow("nothing has been chosen yet whose value elsewhere is known")
+        raise NothingToShow("nothing has been chosen whose value elsewhere is known")
     frame = pd.DataFrame(rows)
     signs = frame["metric"].map(lambda metric: 1 if study.metrics[metric] == "max" else -1)
     optimism = signs * (frame["same_data"] - frame["different_data"])

@@ -5,9 +5,10 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from analysis.ablation import final_values
 from analysis.load import Study
 from analysis.localization.detad import ALPHA, KINDS, MIN_TIOU, TrialErrors, analyse
-from analysis.localization.evaluation import as_detections, read_ground_truth
+from analysis.localization.evaluation import as_detections, read_ground_truth, require_same
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from ftcl.evaluation import metric_thresholds
@@ -38,25 +39,29 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
     arms = study.arms if arms is None else arms
     trials = _trials(study)
     ground_truth = read_ground_truth(study)
+    if not len(ground_truth.label):
+        raise NothingToShow("the test videos have no annotated segment")
     found: dict[tuple[str, int, int], TrialErrors] = {}
     missing = {}
     for arm in arms:
         lacking = []
         for seed in next(iter(study.selections.values())):
             try:
-                trial = trials[arm, seed]
+                trial, recorded = trials[arm, seed]
                 detections = as_detections(study.predictions(trial), ground_truth)
+                errors = analyse(ground_truth, detections, thresholds)
+                require_same(study, trial, errors.mean_ap, recorded)
             except KeyError:
                 lacking.append(f"seed {seed} is not finished")
             except RecordsError as error:
                 lacking.append(f"seed {seed}: {error}")
             else:
-                found[arm, seed, trial] = analyse(ground_truth, detections, thresholds)
+                found[arm, seed, trial] = errors
         if lacking:
             others = f"; and {len(lacking) - _TOLD} more seeds" if len(lacking) > _TOLD else ""
             missing[arm] = "; ".join(lacking[:_TOLD]) + others
     if not found:
-        raise NothingToShow("no trial of the ablation has left detections yet")
+        raise NothingToShow("no trial of the ablation has left detections that fit its record")
     totals = [
         (*place, len(ground_truth.video), errors.mean_ap, errors.map_n, errors.missed)
         for place, errors in found.items()
@@ -112,10 +117,12 @@ def _table(study: Study) -> Table:
     )
 
 
-def _trials(study: Study) -> dict[tuple[str, int], int]:
+def _trials(study: Study) -> dict[tuple[str, int], tuple[int, float]]:
+    """Return number and recorded headline of the finished trials."""
     done = study.trials[(study.trials["phase"] == "ablation") & (study.trials["status"] == "complete")]
     columns = (done[name].tolist() for name in ("arm", "seed", "trial"))
-    return {(arm, seed): trial for arm, seed, trial in zip(*columns, strict=True)}
+    recorded = final_values(done, study.headline).tolist()
+    return {(arm, seed): (trial, value) for arm, seed, trial, value in zip(*columns, recorded, strict=True)}
 
 
 def _join(parts: Mapping[tuple[str, int, int], pd.DataFrame]) -> pd.DataFrame:

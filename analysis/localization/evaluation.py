@@ -1,12 +1,16 @@
 """A study's annotations and detections as `ftcl.evaluation` takes them."""
 
 import math
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.load import Study
 from ftcl.evaluation import Detections, GroundTruth
+from study.records import RecordsError, predictions_name
+
+_TOLERANCE: Final = 1e-3  # of 100, in single precision
 
 
 def class_names(study: Study) -> tuple[str, ...]:
@@ -60,3 +64,12 @@ def as_detections(predictions: pd.DataFrame, ground_truth: GroundTruth) -> Detec
         codes["label"][known].astype(np.intp),
         *numbers,
     )
+
+
+def require_same(study: Study, trial: int, computed: float, recorded: float) -> None:
+    """Raise RecordsError if a trial's detections have another headline (in percent) than its record."""
+    if abs(computed - recorded) > _TOLERANCE:
+        raise RecordsError(
+            f"{study.store.place(predictions_name(trial))} gives {study.headline} = {computed:.4f}, but the "
+            f"record of trial {trial} says {recorded:.4f}, so they are not of one run"
+        )

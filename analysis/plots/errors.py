@@ -57,7 +57,7 @@ def _profile_figure(errors: StudyErrors, arm: str) -> Figure:
         axes.set_ylabel("detections (%)")
         axes.set_xticks(percent.index)
         axes.set_ylim(0, 100)
-        axes.set_xlim(0.4, max(percent.index) + 0.6)
+        axes.set_xlim(0.4, max(percent.index, default=1) + 0.6)
         axes.grid(axis="x", visible=False)
         legend_below(drawing, axes)
     return drawing

@@ -22,7 +22,7 @@ def selection_bias_chart(study: Study) -> style.Chart:
     frame = selection_bias(study)
     panels = [part for name in ("seed", "epoch") if len(part := frame[frame["choice"] == name])]
     if not panels:
-        raise NothingToShow("no arm has two seeds or two epochs to choose from yet")
+        raise NothingToShow("no arm has two seeds or two epochs to choose from")
     caption = style.sentences(
         f"{study.headline}, of the seed or epoch that is chosen.",
         *(_words(part) for part in panels),

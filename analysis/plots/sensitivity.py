@@ -24,7 +24,7 @@ def grid_chart(study: Study) -> style.Chart:
     panels = [_grid_panel(study, grid, values) for grid in found]
     figures = tuple(panel for panel in panels if panel is not None)
     if not figures:
-        raise NothingToShow("no arm of a grid has two seeds in common with the baseline yet")
+        raise NothingToShow("no arm of a grid has two seeds in common with the baseline")
     caption = style.sentences(
         f"{study.headline} on the test videos of {study.data}: arm minus {study.baseline}, seed by seed.",
         "Dots: one seed each; line and bars: mean and 95 % paired-t interval, not corrected for the number "

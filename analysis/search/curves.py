@@ -52,5 +52,5 @@ def arm_curves(study: Study) -> pd.DataFrame:
             )
             rows.append((arm, epoch, result.n, result.mean, result.ci_low, result.ci_high))
     if not rows:
-        raise NothingToShow(f"no arm has an epoch in common with {study.baseline} yet")
+        raise NothingToShow(f"no arm has an epoch in common with {study.baseline}")
     return pd.DataFrame(rows, columns=["arm", "epoch", "n", "mean", "ci_low", "ci_high"])

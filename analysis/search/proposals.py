@@ -134,7 +134,7 @@ class SearchRecords:
         column = self.objective.column
         epochs = self.study.epochs(["trial", "epoch", column])
         if column not in epochs:
-            raise NothingToShow(f"no epoch of the search has a value of {self.objective.label} yet")
+            raise NothingToShow(f"no epoch of the search has a value of {self.objective.label}")
         epochs = epochs.rename(columns={column: "value"}).dropna(subset="value")
         runs = self.runs[["trial", "seed", "proposal", "status"]]
         epochs = runs.merge(epochs, on="trial").sort_values(["trial", "epoch"], kind="stable")
@@ -199,7 +199,7 @@ def search_of(study: Study) -> SearchRecords:
     trials = study.trials
     runs = trials[(trials["phase"] == "search") & trials["proposal"].notna()]
     if runs.empty:
-        raise NothingToShow("no proposal of the search has started yet")
+        raise NothingToShow("no proposal of the search has started")
     parameters = _parameters(search["parameters"])
     values = runs[objective.column] if objective.column in runs else pd.Series(math.nan, runs.index)
     values = values.where(runs["status"] == "complete").astype(np.float64)

@@ -51,7 +51,7 @@ def rungs(search: SearchRecords) -> pd.DataFrame:
         raise NothingToShow("this study's search runs every proposal to its end: it has no rungs")
     reached = _reached(search, rule.rungs)
     if reached.empty:
-        raise NothingToShow(f"no run of the search has reached the first rung, epoch {min(rule.rungs)}, yet")
+        raise NothingToShow(f"no run of the search has reached the first rung, epoch {min(rule.rungs)}")
     rows: list[tuple[object, ...]] = []
     for (seed, epoch), group in reached.groupby(["seed", "epoch"]):
         group = group.sort_values(["reached_at", "trial"], kind="stable")

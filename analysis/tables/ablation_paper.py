@@ -35,7 +35,7 @@ def paper_table(*studies: Study, intervals: IntervalKind = "t") -> Table:
     """
     tables = [ablation_table(study, intervals) for study in studies]
     if not any(table["n"].gt(0).any() for table in tables):
-        raise NothingToShow("no run of the ablation has finished yet")
+        raise NothingToShow("no run of the ablation has finished")
     parts = [_Part(study, table, len(studies) > 1) for study, table in zip(studies, tables, strict=True)]
     ticks = dict.fromkeys(name for study in studies for name in components(study))
     columns = [Column("arm", align="left"), *(Column(name, align="center") for name in ticks)]

@@ -32,7 +32,7 @@ def _table(study: Study, intervals: IntervalKind) -> Table:
     shown = table[table["metric"].isin(metrics) & ~table["arm"].isin(context_arms(study))]
     compared = shown[shown["baseline"].notna()]
     if not compared["n"].gt(0).any():
-        raise NothingToShow("no seed is complete in two arms yet")
+        raise NothingToShow("no seed is complete in two arms")
     rows = []
     for (metric, against), part in compared.groupby(["metric", "baseline"], sort=False):
         digits = decimals(shown.loc[shown["metric"] == metric, "mean"])

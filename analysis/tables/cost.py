@@ -42,7 +42,7 @@ def _table(study: Study) -> Table:
     spent = [item for item in items if item.in_total]
     total = sum(item.wall_s for item in spent)
     if not total > 0:
-        raise NothingToShow("no trial has spent any time yet")
+        raise NothingToShow("no trial has spent any time")
     unit, seconds = next((name, size) for least, name, size in _UNITS if total >= least)
     uses_gpu = any(item.gpu_s > 0 for item in spent)
     times = ["wall_s", "cpu_s", *(["gpu_s"] if uses_gpu else [])]

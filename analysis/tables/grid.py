@@ -33,7 +33,7 @@ def _table(study: Study, intervals: IntervalKind) -> Table:
     table = main_table(study, ablation_table(study, intervals))
     table = table[table["metric"] == study.headline]
     if not table["n"].gt(0).any():
-        raise NothingToShow("no run of the ablation has finished yet")
+        raise NothingToShow("no run of the ablation has finished")
     digits = decimals(table["mean"])
     references = {grid.parameter: _reference(study, grid) for grid in found}
     with_second = any(against != study.baseline for against in references.values())

@@ -111,8 +111,9 @@ def _sign(sign: str) -> str:
         return sign if sign.isprintable() else ""
     name = unicodedata.name(sign, "")
     kind, _, letter = name.partition(" LETTER ")
-    if kind in ("GREEK SMALL", "GREEK CAPITAL") and letter.split(" ")[0].lower() in _GREEK:
-        return _greek(letter.split(" ")[0].lower(), capital=kind.endswith("CAPITAL"))
+    letter = letter.partition(" ")[0].lower().replace("lamda", "lambda")  # Unicode's own spelling
+    if kind in ("GREEK SMALL", "GREEK CAPITAL") and letter in _GREEK:
+        return _greek(letter, capital=kind.endswith("CAPITAL"))
     if sign in _LETTERS or (ord(sign) < 0x180 and unicodedata.normalize("NFD", sign)[1:] in _ACCENTS):
         return sign
     plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()

@@ -70,9 +70,9 @@ def _models(study: Study, metric: str) -> pd.DataFrame:
         models = models.assign(group=models["arm"])
     column = f"validation/{metric}"
     if models.empty:
-        raise NothingToShow("no pretrained model is complete yet, or this study pretrains nothing")
+        raise NothingToShow("no pretrained model is complete, or this study pretrains nothing")
     if column not in models or not np.isfinite(models[column].astype(np.float64)).any():
-        raise NothingToShow(f"no pretrained model has a value of {metric} on validation yet")
+        raise NothingToShow(f"no pretrained model has a value of {metric} on validation")
     order = {name: index for index, name in enumerate((*_PHASES.values(), *study.arms))}
     frame = pd.DataFrame(
         {

@@ -109,8 +109,8 @@ def test_seeds_of_the_search_in_the_ablation(write_study: Any) -> None:
 
 def test_an_extension_after_results(write_study: Any) -> None:
     launches = [
-        {"at": "2024-01-01T11:00:00+00:00", "extension": []},
-        {"at": "2024-01-02T11:00:00+00:00", "extension": ["4 → 8 seeds of the ablation"]},
+        {"at": "2024-01-01T11:00:00+00:00", "command": [], "extension": []},
+        {"at": "2024-01-02T11:00:00+00:00", "command": [], "extension": ["4 → 8 seeds of the ablation"]},
     ]
     assert "4 → 8 seeds of the ablation" in found(write_study(VALUES, launches=launches))["extended"].words
     launches[1]["at"] = "2023-12-31T11:00:00+00:00"  # before any had ended

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from tests.analysis.localization import looked_at
 from tests.analysis.tables.studies import write_searched
 
 
@@ -39,6 +40,69 @@ def test_some_tables_go_to_another_folder(out: Path, tmp_path: Path) -> None:
     assert main([str(out), "--table", "best,cost", "--format", "md", "--to", str(to)]) == 0
     assert sorted(path.name for path in (to / "tables").iterdir()) == ["best.md", "cost.md"]
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_after_the_tables(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([str(out), "--table", "cost", "--to", str(tmp_path / "file")]) == 2
+    shown = capsys.readouterr()
+    assert "Cost" in shown.out
+    assert shown.err.startswith("error: ") and str(tmp_path / "file") in shown.err
+
+
+@pytest.mark.situation(
+    "input",
+    "an entry of a study's manifest is of another kind",
+    "the error names the file and the entry; nothing is shown",
+)
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("winner", [1]),
+        ("versions", None),
+        ("git", 3),
+        ("hardware", None),
+        ("launches", [{}]),
+        ("command", None),
+        ("gate", {"metric": "score", "at_least": "a"}),
+        ("space: arms", []),
+        ("space: seeds", "8"),
+        ("space: definition", None),
+    ],
+)
+def test_a_manifest_of_other_kinds_is_one_clear_error(
+    out: Path, entry: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((out / "manifest.json").read_text())
+    *outer, last = entry.split(": ")
+    content = manifest[outer[0]] if outer else manifest
+    content[last] = value
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert main([str(out), "--table", "cost"]) == 2
+    error = capsys.readouterr().err
+    assert f"{out}/manifest.json is damaged" in error
+
+
+@pytest.mark.situation(
+    "storage",
+    "the annotations of the test videos are damaged",
+    "the tables that need them say so, the others are there",
+)
+@pytest.mark.parametrize(
+    "database", [{"v": {"duration": "a"}}, {"v": {"annotations": [{"label": "A", "segment": [1]}]}}, [], {}]
+)
+def test_damaged_annotations_take_no_other_table_with_them(
+    database: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = looked_at.write(tmp_path / "out")
+    (out / "ground_truth.json").write_text(json.dumps({"database": database}))
+    assert main([str(out), "--table", "ablation,errors,video_bootstrap"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    reason = "ground_truth.json is damaged" if database != {} else "the test videos have no annotated segment"
+    assert shown.count(reason) == 2
+    assert (out / "tables/ablation.md").is_file()
 
 
 def test_several_studies_are_set_side_by_side(

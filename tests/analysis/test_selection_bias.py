@@ -187,5 +187,5 @@ def test_table(write_study: Any) -> None:
 
 
 def test_nothing_to_show(write_study: Any) -> None:
-    with pytest.raises(NothingToShow, match="nothing has been chosen yet"):
+    with pytest.raises(NothingToShow, match="nothing has been chosen whose"):
         selection_bias(load_study(write_study({"cont": [1.0], "+FSD": ["running"]})))

@@ -11,7 +11,7 @@ from analysis.localization.errors import errors_table, read_errors
 from analysis.localization.timeline import timeline
 from analysis.localization.view import open_views, shown_arms
 from analysis.tables.table import NothingToShow
-from study.records import RecordsError, details_name
+from study.records import RecordsError, details_name, open_store, predictions_name, write_predictions
 from tests.analysis import made_up
 from tests.analysis.localization import looked_at
 
@@ -137,8 +137,18 @@ def test_errors_say_which_seeds_are_missing(out: Path) -> None:
     assert table.notes[0].startswith("Not paired: ")
     for path in (out / "predictions").iterdir():
         path.unlink()
-    with pytest.raises(NothingToShow, match="no trial of the ablation has left detections yet"):
+    with pytest.raises(NothingToShow, match=r"no trial .* has left detections that fit its record"):
         errors_table(study)
+
+
+def test_detections_that_do_not_fit_their_record_are_left_out(out: Path) -> None:
+    trial = looked_at.trials(out)["cont", 1]
+    found = load_study(out).predictions(trial)
+    write_predictions(open_store(out), predictions_name(trial), found.head(1).to_dict("list"))
+    assert "so they are not of one run" in read_errors(load_study(out)).missing["cont"]
+    write_predictions(open_store(out), predictions_name(trial), {"video": ["v0"]})
+    reason = read_errors(load_study(out)).missing["cont"]
+    assert "is damaged: it has no column label, start_s, end_s, score" in reason
 
 
 def test_errors_are_told_for_mean_average_precision_only(tmp_path: Path) -> None:

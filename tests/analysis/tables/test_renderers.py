@@ -124,6 +124,8 @@ def test_latex() -> None:
     ("sign", "printed"),
     [
         ("γ", r"$\gamma$"),
+        ("λ", r"$\lambda$"),
+        ("Λ", r"$\Lambda$"),
         ("Γ", r"$\Gamma$"),
         ("Α", "A"),
         ("é", "é"),
