@@ -119,7 +119,7 @@ def _run(
             places = write_ablation_of(alone, store, kinds, options.intervals).paths.values()
             _tell(console, ", ".join(places))
         kinds = [name for name in formats if name in RENDERERS]
-        if kinds and write_tables(made.tables, store, kinds):
+        if kinds and write_tables(made, store, kinds):
             files = ", ".join(table.name for table in made.tables)
             _tell(console, f"{store.place(FOLDER)}: {files} as {', '.join(kinds)}")
         if _REPORT in formats:

@@ -31,14 +31,9 @@ from study.records import (
 )
 
 _NEEDED_COLUMNS: Final = (
-    "trial",
-    "phase",
-    "arm",
-    "seed",
-    "status",
-    "failure",
-    "failure_kind",
-    "superseded",
+    *("trial", "phase", "stage", "arm", "seed", "proposal", "pretrain_key", "status", "superseded"),
+    *("failure", "failure_kind", "attempts", "host", "started_at", "ended_at", "epochs", "chosen_epoch"),
+    *("wall_s", "cpu_s", "gpu_s", "settings"),
 )
 
 _PREDICTION_COLUMNS: Final = ("video", "label", "start_s", "end_s", "score")
@@ -223,6 +218,10 @@ def _read_trials(store: Store) -> pd.DataFrame:
         raise RecordsError(
             f"{store.place(TRIALS)} has no column {', '.join(missing)}; run the study's command again"
         )
+    for name in map(str, trials.columns):
+        is_score = name.startswith(("test/", "validation/")) and trials[name].notna().any()
+        if is_score and not pd.api.types.is_numeric_dtype(trials[name]):
+            raise RecordsError(f"{store.place(TRIALS)} has a column {name} that holds no numbers")
     return trials
 
 

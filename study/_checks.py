@@ -30,6 +30,7 @@ _EXPECTED = {
     "mapping_type": "must be a mapping of key: value",
     "dict_type": "must be a mapping of key: value",
     "model_type": "must be a mapping of key: value",
+    "string_too_long": "must be at most 40 signs long",
     "string_pattern_mismatch": "must be text without | and line breaks",
 }
 

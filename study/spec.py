@@ -119,7 +119,7 @@ class Controls(SpecModel):
     against: tuple[str, ...] = ()
 
 
-ArmName = Annotated[str, StringConstraints(pattern=r"^[^|\r\n]+$")]
+ArmName = Annotated[str, StringConstraints(pattern=r"^[^|\r\n]+$", max_length=40)]
 
 
 class Ablation(SpecModel):

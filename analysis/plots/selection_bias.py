@@ -99,7 +99,7 @@ def _panel(study: Study, part: pd.DataFrame) -> Figure:
                 markeredgewidth=1.6,
                 label=label,
             )
-        axes.set_yticks(range(len(part)), part["label"])
+        axes.set_yticks(range(len(part)), [style.wrapped(label) for label in part["label"]])
         axes.set_ylim(-0.6, len(part) - 0.4)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")

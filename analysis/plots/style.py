@@ -7,6 +7,7 @@ the light page; as SVG within a page they become CSS variables, so that one draw
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -82,6 +83,7 @@ _RC: Final = {
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
     "axes.facecolor": "none",
+    "text.parse_math": False,  # a $ in a name is a $
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the page's font
     "pdf.fonttype": 42,
     "svg.hashsalt": "study",  # the same records give the same file
@@ -180,3 +182,8 @@ def sampled(count: int, most: int) -> np.ndarray:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, size=most, replace=False))
+
+
+def wrapped(name: str) -> str:
+    """Return a long name in lines that leave a panel room for what is drawn."""
+    return textwrap.fill(name, 20, max_lines=2, placeholder=" …")

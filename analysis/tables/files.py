@@ -47,10 +47,16 @@ def make_tables(
     return MadeTables(tuple(tables), absent)
 
 
-def write_tables(tables: Sequence[Table], store: Store, formats: Collection[str]) -> list[str]:
-    """Write `tables/<name>.<format>` and return where they lie; OSError if that cannot be done."""
+def write_tables(made: MadeTables, store: Store, formats: Collection[str]) -> list[str]:
+    """Write `tables/<name>.<format>` and return where they lie; OSError if that cannot be done.
+
+    What earlier records gave, and these do not, is deleted: a paper shall not include it by mistake.
+    """
+    for absent in made.absent:
+        for name in formats:
+            store.delete(f"{FOLDER}/{absent}.{name}")
     places = []
-    for table in tables:
+    for table in made.tables:
         for name in formats:
             file = f"{FOLDER}/{table.name}.{name}"
             store.write(file, RENDERERS[name](table).encode())

@@ -52,6 +52,32 @@ def test_a_folder_that_cannot_be_written_is_an_error_after_the_tables(
     assert shown.err.startswith("error: ") and str(tmp_path / "file") in shown.err
 
 
+def test_a_table_of_earlier_records_does_not_stay(out: Path) -> None:
+    (out / "tables").mkdir()
+    (out / "tables/errors.md").write_text("of other records")
+    (out / "tables/mine.md").write_text("mine")
+    assert main([str(out), "--table", "errors,cost", "--format", "md"]) == 0
+    assert sorted(path.name for path in (out / "tables").iterdir()) == ["cost.md", "mine.md"]
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [("proposal", "has no column proposal"), ("test/", "no numbers")]
+)
+def test_a_damaged_table_of_trials_is_one_clear_error(
+    out: Path, column: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = pd.read_parquet(out / "trials.parquet")
+    if column == "proposal":
+        trials = trials.drop(columns=column)
+    else:
+        name = next(name for name in trials if name.startswith(column))
+        trials[name] = "a"
+    trials.to_parquet(out / "trials.parquet")
+    assert main([str(out), "--table", "cost"]) == 2
+    error = capsys.readouterr().err
+    assert f"{out}/trials.parquet" in error and words in error
+
+
 @pytest.mark.situation(
     "input",
     "an entry of a study's manifest is of another kind",

@@ -154,6 +154,22 @@ def test_ablation_draws_every_seed_and_the_interval_of_the_table(study):
     assert [text.get_text() for text in axes.get_yticklabels()] == ["+LCS", "+FSD"]
 
 
+def test_names_of_arms_are_drawn_as_they_are_in_lines_that_fit(tmp_path):
+    names = ("cont", r"a $\x$ & <b>", "an arm that has a rather long name")
+    space = made_up.manifest()["space"] | {
+        "arms": {name: {} for name in names},
+        "families": [],
+        "controls": None,
+    }
+    values = {name: [50.0 + i + place for i in range(8)] for place, name in enumerate(names)}
+    made_up.write_study(tmp_path / "names", values, space=space)
+    [drawing] = ablation_chart(load_study(tmp_path / "names")).figures
+    [labels] = [[label.get_text() for label in axes.get_yticklabels()] for axes in drawing.axes]
+    assert r"a $\x$ & <b>" in labels
+    assert "an arm that has a\nrather long name" in labels
+    assert r"a $\x$ &amp; &lt;b&gt;" in style.to_svg(drawing)
+
+
 def test_grid_of_arms_is_drawn_in_the_order_of_its_values(study):
     arms = {
         "cont": {"x.gamma": 2.0},
