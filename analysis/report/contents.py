@@ -23,13 +23,13 @@ from analysis.plots.sensitivity import grid_chart, sensitivity_chart
 from analysis.plots.slices import slices_chart
 from analysis.plots.style import Chart
 from analysis.plots.timeline import timeline_charts
-from analysis.selection_bias import selection_bias_table
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.comparisons import comparisons_table
 from analysis.tables.cost import cost_table
 from analysis.tables.grid import grid_table
 from analysis.tables.pretraining import pretraining_table
+from analysis.tables.selection_bias import selection_bias_table
 from analysis.tables.sensitivity import sensitivity_table
 from analysis.tables.table import Table
 

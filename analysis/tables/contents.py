@@ -7,13 +7,13 @@ from analysis.bootstrap import video_bootstrap_table
 from analysis.intervals import IntervalKind
 from analysis.load import Study
 from analysis.localization.errors import errors_table
-from analysis.selection_bias import selection_bias_table
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.best import best_table
 from analysis.tables.comparisons import comparisons_table
 from analysis.tables.cost import cost_table
 from analysis.tables.grid import grid_table
 from analysis.tables.pretraining import pretraining_table
+from analysis.tables.selection_bias import selection_bias_table
 from analysis.tables.sensitivity import sensitivity_table
 from analysis.tables.table import Table
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from analysis import load_study
-from analysis.selection_bias import selection_bias, selection_bias_table
+from analysis.selection_bias import selection_bias
+from analysis.tables.selection_bias import selection_bias_table
 from analysis.tables.table import NothingToShow
 from study.rows import Cell, Row
 from tests.analysis.made_up import STARTED_AT, manifest
