@@ -15,6 +15,9 @@ from tests.system.browser import DESKTOP, PHONE, SCREENS, Browser, Screen, open_
 ROOT = Path(__file__).resolve().parents[2]
 
 
+pytestmark = pytest.mark.timeout(900)  # the default study, on a machine that may be slow
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default study, from its command; a report is asked for while it runs, too (partial.html)."""
