@@ -174,6 +174,7 @@ def test_the_reference_protocol_chooses_on_test(tmp_path: Path, capsys: pytest.C
     assert "chosen on the test split" in printed
 
 
+@pytest.mark.usefixtures("run")  # which fills the cache
 def test_the_reference_protocol_holds_no_video_out(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
