@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from analysis._words import numbered
 from analysis.ablation import MissingRuns, context_arms, missing_runs
 from analysis.conclusion import chosen, verdict
 from analysis.load import Study
@@ -155,10 +156,9 @@ def missing_notes(study: Study, seeds: Sequence[int]) -> list[str]:
 
 
 def _missing_note(missing: MissingRuns) -> str:
-    seeds = ", ".join(map(str, missing.seeds))
     reason = " ".join(missing.reason.split())
     reason = reason if len(reason) <= 200 else reason[:199] + "…"
-    return f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {seeds} missing, {reason}"
+    return f"{missing.arm}: {numbered('seed', missing.seeds)} missing, {reason}"
 
 
 def selection_titles(study: Study) -> dict[str, str]:

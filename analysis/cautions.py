@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis._text import context_name, decimals, signed
+from analysis._words import join
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.conclusion import chosen, verdict
 from analysis.load import Family, Study
@@ -232,8 +233,8 @@ def _limits(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
     if study.winner and 0 < len(tuned) < len(study.arms):
         yield Caution(
             "tuning",
-            f"The search tuned the settings for {_join(tuned)}; the other arms take them over and were not "
-            f"tuned on their own, which favours {_join(tuned)} where an arm would do better with others.",
+            f"The search tuned the settings for {join(tuned)}; the other arms take them over and were not "
+            f"tuned on their own, which favours {join(tuned)} where an arm would do better with others.",
             tuple(tuned),
         )
     if study.gate is not None and study.gated_seeds is None:
@@ -266,7 +267,7 @@ def _context(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
             yield Caution(
                 "context",
                 f"{context_name(name)} needs no training, and its mean {study.headline} is no worse than "
-                f"that of {_join(below)}.",
+                f"that of {join(below)}.",
                 tuple(below),
             )
 
@@ -281,7 +282,3 @@ def _list(told: Sequence[tuple[str, str]]) -> str:
 
 def _arms(told: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(arm for arm, _ in told)
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

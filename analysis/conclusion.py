@@ -1,11 +1,12 @@
 """One plain sentence on what an ablation table does and does not support, made from its numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from analysis._words import count, count_range, join, plural
 from analysis.ablation import main_table, missing_runs
 from analysis.load import Family, Study
 from analysis.statistics import ALPHA, Direction, holm, smallest_p
@@ -63,16 +64,18 @@ def _family_clauses(study: Study, table: pd.DataFrame, family: Family) -> Iterab
         "worse": f"{family.metric} is shown to be worse than {family.against} with",
         "unclear": f"{family.metric} is not shown to differ from {family.against} with",
     }
-    told = [f"{words[kind]} {_join(arms)}" for kind, arms in found.items() if arms]
+    told = [f"{words[kind]} {join(arms)}" for kind, arms in found.items() if arms]
     if told:
-        yield f"over {_range(rows['n'])} paired {_seeds(rows['n'].max())} {_join(told)}{_floor(planned)}"
+        seeds = f"{count_range(rows['n'])} paired {plural(rows['n'].max(), 'seed')}"
+        yield f"over {seeds} {join(told)}{_floor(planned)}"
     if absent:
-        yield f"{_join(absent)} {_has(absent)} no seed to compare with {family.against} on {family.metric}"
+        no_seed = f"{plural(len(absent), 'has', 'have')} no seed to compare with {family.against}"
+        yield f"{join(absent)} {no_seed} on {family.metric}"
 
 
 def _effect(row: pd.Series) -> str:
     if row["n"] < 2:
-        return f"{row['n']} {_seeds(row['n'])}"
+        return count(row["n"], "seed")
     p = f"Holm p = {row['p_holm']:.3g}"
     inside = row["ci_low"] <= 0 <= row["ci_high"]
     return f"{p}, but its interval includes 0" if inside and row["p_holm"] < ALPHA else p
@@ -91,21 +94,20 @@ def _floor(rows: pd.DataFrame) -> str:
 def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
     direction = study.metrics[study.headline]
     headline = table[table["metric"] == study.headline]
+    words = {"worse": "worse", "better": "better", "unclear": "not shown to differ"}
     for against in study.controls_against:
         planned = headline[(headline["baseline"] == against) & headline["arm"].isin(study.controls)]
         rows, absent = planned[planned["n"] > 0], list(planned.loc[planned["n"] == 0, "arm"])
-        found: dict[Verdict, list[str]] = {"better": [], "worse": [], "unclear": []}
+        found: dict[Verdict, list[str]] = {"worse": [], "better": [], "unclear": []}
         for _, row in rows.iterrows():
             found[verdict(row, direction)].append(row["arm"])
-        told = []
-        if found["worse"]:
-            told.append(f"{_join(found['worse'])} {_is(found['worse'])} worse")
-        if found["better"]:
-            told.append(f"{_join(found['better'])} {_is(found['better'])} better")
-        if found["unclear"]:
-            told.append(f"{_join(found['unclear'])} {_is(found['unclear'])} not shown to differ")
+        told = [
+            f"{join(arms)} {plural(len(arms), 'is', 'are')} {words[kind]}"
+            for kind, arms in found.items()
+            if arms
+        ]
         if absent:
-            told.append(f"{_join(absent)} {_has(absent)} no seed to compare")
+            told.append(f"{join(absent)} {plural(len(absent), 'has', 'have')} no seed to compare")
         as_good = found["better"] + found["unclear"]
         gain = any(
             verdict(row, study.metrics[row["metric"]]) == "better"
@@ -113,39 +115,17 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
         )
         removed = "this control removes" if len(as_good) == 1 else "these controls remove"
         credit = f", so the gain is not shown to come from what {removed}" if gain and as_good else ""
-        yield f"of the controls against {against} (95 % intervals, uncorrected), {_join(told)}{credit}"
+        yield f"of the controls against {against} (95 % intervals, uncorrected), {join(told)}{credit}"
 
 
 def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
     seeds = next(iter(study.selections.values()))
     missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
     if missing:
-        is_or_are = "is" if missing == 1 else "are"
-        yield f"{missing} of {len(study.arms) * len(seeds)} runs {is_or_are} missing (⚠)"
+        yield f"{missing} of {len(study.arms) * len(seeds)} runs {plural(missing, 'is', 'are')} missing (⚠)"
     if study.gate is not None and study.gated_seeds is not None:
         yield f"only seeds count {study.gate.clause}, {len(seeds)} of the {study.num_seeds} wanted"
     elif study.gate is not None:
         yield "the gate is not decided yet, so these are the first seeds whether they pass it or not"
     if study.protocol == "reference" and chosen(study):
         yield f"{chosen(study)} were chosen on the test videos, which inflates every trained row"
-
-
-def _range(counts: pd.Series) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _seeds(count: int) -> str:
-    return "seed" if count == 1 else "seeds"
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

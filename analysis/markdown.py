@@ -1,6 +1,5 @@
 """The ablation as a Markdown page for a paper's supplement."""
 
-import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -15,6 +14,7 @@ from analysis._text import (
     selection_titles,
     table_title,
 )
+from analysis._words import setting
 from analysis.ablation import context_arms
 from analysis.cautions import cautions
 from analysis.conclusion import chosen, conclude
@@ -127,14 +127,10 @@ def _provenance(study: Study) -> Iterable[str]:
         label = f" ({name})" if study.gate is not None else ""
         yield f"ablation seeds{label}: {', '.join(map(str, seeds))}"
     if study.winner is not None:
-        settings = ", ".join(f"{name} = {_setting(value)}" for name, value in study.winner.items())
+        settings = ", ".join(f"{name} = {setting(value)}" for name, value in study.winner.items())
         yield f"settings, from the search: {settings}"
     versions = [f"{name} {version}" for name, version in study.versions.items() if version is not None]
     yield f"versions: {', '.join(versions)}"
     if study.git is not None:
         changes = ", with uncommitted changes (in manifest.json)" if study.git["diff"] else ""
         yield f"source: git revision `{study.git['revision']}`{changes}"
-
-
-def _setting(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)

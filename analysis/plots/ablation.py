@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis._text import decimals, signed
+from analysis._words import count_range
 from analysis.ablation import ablation_table, main_table
 from analysis.conclusion import verdict
 from analysis.load import Study
@@ -25,11 +26,10 @@ def ablation_chart(study: Study) -> style.Chart:
     figures = [
         _panel(study, part, values, str(against)) for against, part in rows.groupby("baseline", sort=False)
     ]
-    counts = rows["n"]
-    n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     caption = style.sentences(
         f"{study.headline} on the test videos of {study.data}: arm minus the arm in the title, seed by seed.",
-        f"Dots: one seed each (n = {n}); bar and diamond: 95 % paired-t interval and mean.",
+        f"Dots: one seed each (n = {count_range(rows['n'])}); bar and diamond: 95 % paired-t interval and "
+        "mean.",
         "Coloured where a difference is shown (interval without 0 and, in a family, Holm p below 0.05), grey "
         "where not; the intervals are not corrected for the number of arms.",
         None if study.gate is None or study.gated_seeds is None else f"Only seeds {study.gate.clause}.",

@@ -7,6 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.tri import Triangulation
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ranges import position_ticks
@@ -46,7 +47,7 @@ def contours_chart(study: Study) -> style.Chart:
         "Pairs of parameters." if all_shown else f"Pairs of the {len(chosen)} most important by fANOVA.",
         how,
         f"n = {style.count(len(complete))} complete proposals: {search.objective.label}, means over "
-        f"{style.seeds(len(search.seeds), 'search')}.",
+        f"{count(len(search.seeds), 'search seed')}.",
         "Star: the winner." if search.winner is not None else None,
         "The other parameters vary too.",
     )

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.search.importance import EVALUATORS, MAX_SAMPLE, NUM_RESAMPLES, importances
@@ -29,7 +30,7 @@ def importance_chart(study: Study) -> style.Chart:
         f"Share of each parameter in what decides {search.objective.label}; shares sum to 100 % whether "
         "parameters matter or not.",
         f"From {style.count(n)} of {style.count(proposals)} proposals, each its mean over "
-        f"{style.seeds(len(search.seeds), 'search')}.",
+        f"{count(len(search.seeds), 'search seed')}.",
         f"Bars hold 90 % of {NUM_RESAMPLES} resamples of the proposals"
         f"{f', {MAX_SAMPLE} at a time' if n > MAX_SAMPLE else ''}.",
         "Shaded: what chance gives, up to 95 % of the shares with shuffled values.",

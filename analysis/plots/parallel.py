@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ranges import tick_values
@@ -50,7 +51,7 @@ def parallel_chart(study: Study) -> style.Chart:
         "One line is one proposal, one axis one parameter over its searched range.",
         f"Colour: {'all' if len(best) == len(complete) else 'the best'} {len(best)} of "
         f"{style.count(len(complete))} complete proposals, by their mean over "
-        f"{style.seeds(len(search.seeds))}.",
+        f"{count(len(search.seeds), 'seed')}.",
         f"Dark grey: {len(shown)} of the {style.count(len(others))} others." if len(others) else None,
         f"Light grey: {'' if len(unvalued) == len(rest) else f'{len(unvalued)} of '}the "
         f"{style.count(len(rest))} without a value (stopped, failed or running)."

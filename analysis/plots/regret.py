@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.search.proposals import search_of
@@ -32,8 +33,8 @@ def regret_chart(study: Study) -> style.Chart:
     others = ", ".join(f"{style.count(n)} {name}" for name, n in states.items() if name != "complete")
     caption = style.sentences(
         f"Line: how far the best complete proposal so far was from the best of this search, in "
-        f"{search.objective.label}, mean over {style.seeds(len(search.seeds))}; how good it could be is not "
-        "known.",
+        f"{search.objective.label}, mean over {count(len(search.seeds), 'seed')}; how good it could be is "
+        "not known.",
         f"Dots: the {style.count(len(table))} complete proposals.",
         f"{len(drawn)} of them are drawn, chosen at random." if len(drawn) < len(table) else None,
         f"The others ({others}) have no value, but their trials and work count." if others else None,

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ablation import seed_values
@@ -101,7 +102,7 @@ def sensitivity_chart(study: Study) -> style.Chart:
     )
     caption = style.sentences(
         f"{search.objective.label} by range of each parameter, mean and sd over proposals (each its mean "
-        f"over {style.seeds(len(search.seeds), 'search')}).",
+        f"over {count(len(search.seeds), 'search seed')}).",
         f"Blue: the {style.count(len(complete))} complete ones; below, their number of a range's proposals.",
         f"Grey: all that came to epoch {rule.rungs[0]}, by their value there; weak ones were then "
         "stopped, so only these compare all settings."

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis._words import count
 from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ranges import parameter_x, scale_axis
@@ -30,7 +31,7 @@ def slices_chart(study: Study) -> style.Chart:
     shown = min(len(complete), _MOST_DOTS)
     caption = style.sentences(
         f"{search.objective.label} of {style.count(len(complete))} complete proposals, each its mean over "
-        f"{style.seeds(len(search.seeds), 'search')}.",
+        f"{count(len(search.seeds), 'search seed')}.",
         f"{shown} of them are drawn, chosen at random." if shown < len(complete) else None,
         f"Ring: the published defaults{'; star: the winner' if search.winner is not None else ''}.",
         f"Ticks at the foot: the settings of {'' if rest <= _MOST_TICKS else f'{_MOST_TICKS} of '}the "

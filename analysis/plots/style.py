@@ -172,11 +172,6 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", "\u2009")
 
 
-def seeds(number: int, kind: str = "") -> str:
-    """Return "2 search seeds" or "1 seed"."""
-    return f"{number} {f'{kind} ' if kind else ''}seed{'' if number == 1 else 's'}"
-
-
 def sampled(count: int, most: int) -> np.ndarray:
     """Return in order the places of all of `count` things, or of `most` chosen at random, always the same."""
     if count <= most:

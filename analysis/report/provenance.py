@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from analysis._words import count, setting
 from analysis.load import Study
-from analysis.report.story import count, hours, setting
+from analysis.report.story import hours
 from study.records import EPOCHS, FAILURES, MANIFEST, TRIALS
 
 _MAX_DIFF: Final = 20_000

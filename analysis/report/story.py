@@ -1,13 +1,13 @@
 """The story of a study in words: every sentence is made from its records, none stands without its numbers."""
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis._text import context_name, decimals, p_value, signed
+from analysis._words import count, count_range, join, plural
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.cautions import shared_seeds
 from analysis.conclusion import chosen, verdict
@@ -107,7 +107,7 @@ def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
             "worse": "worse",
         }
         told = [
-            f"{join([effects[arm] for arm in arms])} {'is' if len(arms) == 1 else 'are'} {words[kind]}"
+            f"{join([effects[arm] for arm in arms])} {plural(len(arms), 'is', 'are')} {words[kind]}"
             for kind, arms in found.items()
             if arms
         ]
@@ -117,7 +117,7 @@ def _controls(study: Study, main: pd.DataFrame) -> Iterator[str]:
         )
         as_good = found["better"] + found["unclear"]
         if is_gain and as_good:
-            removed = "removes" if len(as_good) == 1 else "remove"
+            removed = plural(len(as_good), "removes", "remove")
             yield f"So the gain is not shown to come from what {join(as_good)} {removed}."
 
 
@@ -219,24 +219,3 @@ def hours(value: float) -> str:
         if value < 100
         else f"{value:.0f} hours"
     )
-
-
-def count(number: int, word: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def count_range(values: Iterable[int]) -> str:
-    """Return "8", or "6 to 8"."""
-    known = [int(value) for value in values]
-    return str(known[0]) if min(known) == max(known) else f"{min(known)} to {max(known)}"
-
-
-def join(names: Sequence[str]) -> str:
-    """Return names as they stand in a sentence."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def setting(value: object) -> str:
-    """Return a setting as a reader wants to see it."""
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)

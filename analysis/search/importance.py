@@ -32,6 +32,7 @@ from optuna.importance import (
 )
 from optuna.trial import FrozenTrial, create_trial
 
+from analysis._words import plural
 from analysis.search.proposals import Parameter, SearchRecords
 from analysis.tables.table import NothingToShow
 
@@ -69,7 +70,7 @@ def importances(
     if len(worth) < MIN_PROPOSALS:
         raise NothingToShow(
             f"importance needs {MIN_PROPOSALS} proposals that ran to their end on every search seed; "
-            f"there {'is' if len(worth) == 1 else 'are'} {len(worth)}"
+            f"there {plural(len(worth), 'is', 'are')} {len(worth)}"
         )
     if worth.nunique() == 1:
         raise NothingToShow("all proposals are worth the same, so no parameter can matter")

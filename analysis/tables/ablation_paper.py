@@ -7,6 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis._text import decimals, mean_sd
+from analysis._words import numbered
 from analysis.ablation import (
     Comparison,
     ablation_table,
@@ -143,9 +144,8 @@ def _reason(study: Study, seeds: Sequence[int], arms: Sequence[str]) -> str:
     told = []
     for missing in missing_runs(study, seeds):
         if missing.arm in arms:
-            numbers = ", ".join(map(str, missing.seeds))
             reason = shorten(missing.reason, _LONGEST, placeholder=" …")
-            told.append(f"{missing.arm}: seed{'s' if len(missing.seeds) > 1 else ''} {numbers} {reason}")
+            told.append(f"{missing.arm}: {numbered('seed', missing.seeds)} {reason}")
     if len(seeds) < study.num_seeds:
         told.append(f"only {len(seeds)} of {study.num_seeds} seeds passed the gate")
     return "; ".join(told) or f"{arms[0]}: not all seeds have been evaluated yet"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis._text import NONE, decimals, mean_sd
+from analysis._words import count
 from analysis.load import Study
 from analysis.search.proposals import SearchRecords, search_of
 from analysis.tables.combine import side_by_side
@@ -144,13 +145,13 @@ def _notes(search: SearchRecords, proposals: pd.DataFrame, confirmed: pd.DataFra
     seeds = len(search.seeds)
     total = len(search.proposals)
     yield (
-        f"search: mean ± sd over {seeds} {_seeds(seeds)} that all {total} proposals ran on, "
+        f"search: mean ± sd over {count(seeds, 'seed')} that all {total} proposals ran on, "
         f"{len(proposals)} of them to the end on every one."
     )
     if len(confirmed):
         again = int(confirmed["seed"].nunique())
         yield (
-            f"confirmation: the best ones again on {again} new {_seeds(again)}. The level of other seeds is "
+            f"confirmation: the best ones again on {count(again, 'new seed')}. The level of other seeds is "
             "another, so only compare within a row; the best of many in the search was chosen partly by luck "
             "(winner's curse)."
         )
@@ -161,7 +162,3 @@ def _notes(search: SearchRecords, proposals: pd.DataFrame, confirmed: pd.DataFra
         yield "The search saw the test videos (protocol: reference): these values are no test results."
     if _DEFAULTS in set(search.proposals["proposal"]):
         yield f"defaults (#{_DEFAULTS}): the published settings, which the search starts with."
-
-
-def _seeds(count: int) -> str:
-    return "seed" if count == 1 else "seeds"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Final
 
+from analysis._words import numbered
 from analysis.tables.marks import NONE, footnotes, groups, legend, mark, sections
 from analysis.tables.table import Cell, Column, Table
 
@@ -78,4 +79,4 @@ def _trials(cell: Cell) -> str:
         return ""
     if len(cell.trials) > _MAX_TRIALS:
         return f"{len(cell.trials)} trials"
-    return f"trial{'s' if len(cell.trials) > 1 else ''} {', '.join(map(str, cell.trials))}"
+    return numbered("trial", cell.trials)

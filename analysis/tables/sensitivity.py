@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis._text import NONE, decimals, mean_sd
+from analysis._words import count
 from analysis.load import Study
 from analysis.search.proposals import Parameter, SearchRecords, search_of
 from analysis.tables.combine import side_by_side
@@ -170,10 +171,9 @@ def _record(search: SearchRecords, parameter: Parameter, part: _Part) -> dict[st
 
 
 def _notes(search: SearchRecords, rung: int | None) -> Iterator[str]:
-    seeds = f"{len(search.seeds)} search seed{'s' if len(search.seeds) != 1 else ''}"
     yield (
-        f"A proposal's value is its mean over {seeds}; mean, sd and best are over proposals, which differ in "
-        "all other settings too. This is exploration, not a test."
+        f"A proposal's value is its mean over {count(len(search.seeds), 'search seed')}; mean, sd and best "
+        "are over proposals, which differ in all other settings too. This is exploration, not a test."
     )
     if search.early_stopping:
         yield (
