@@ -1,12 +1,16 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from study.job import Job, Setup
 from study.plan import Options, Plan, make_plan
+from study.store import Store, open_store
 from tests.study.pretended import SPACE
+from tests.study.trials import FINETUNE, PRETRAIN, make_setup, result_of, told
 
 
 @pytest.fixture
@@ -30,3 +34,30 @@ def make_small_plan(space_file: Callable[..., Path], tmp_path: Path) -> Callable
         return make_plan(Options(**{"space": str(path), "out": str(tmp_path / "out"), **options}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
+    """Name and content of an export."""
+    out = tmp_path_factory.mktemp("pretrained")
+    name = result_of(told(PRETRAIN, make_setup(out)))["export"]
+    return name, (out / name).read_bytes()
+
+
+@pytest.fixture
+def setup(tmp_path: Path, pretrained: tuple[str, bytes]) -> Setup:
+    """A study with one pretrained model."""
+    open_store(tmp_path / "out").write(*pretrained)
+    return make_setup(tmp_path / "out")
+
+
+@pytest.fixture
+def store(setup: Setup) -> Store:
+    """Where the study of `setup` keeps its files."""
+    return open_store(setup.out)
+
+
+@pytest.fixture
+def finetune(pretrained: tuple[str, bytes]) -> Job:
+    """A trial that starts from the pretrained model of `setup`."""
+    return replace(FINETUNE, init=pretrained[0])

@@ -3,8 +3,12 @@
 import functools
 from typing import Any
 
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from ftcl.data import VideoDataset, load_dataset
 from study.job import Job, News, Setup
+from study.records import curves_folder
+from study.store import Store
 from study.trial import run_trial
 
 PRETRAIN = Job(
@@ -22,7 +26,7 @@ FINETUNE = Job(
     stage=1,
     seed=1,
     parameters={"finetune.epochs": 3},
-    init=None,  # see finetune
+    init=None,  # see the fixture finetune
     export_key=None,
     test=True,
     run_key="finetune",
@@ -93,3 +97,13 @@ def epochs_of(news: list[News]) -> dict[int, dict[str, float]]:
 def result_of(news: list[News]) -> dict[str, Any]:
     assert news[-1].result is not None, news[-1].failure
     return dict(news[-1].result)
+
+
+def curves_of(store: Store, trial: int = FINETUNE.trial) -> EventAccumulator:
+    assert store.local is not None
+    return EventAccumulator(str(store.local / curves_folder(trial))).Reload()
+
+
+def steps_of(store: Store, trial: int = FINETUNE.trial) -> list[int]:
+    """Epochs in a trial's curves, in their order."""
+    return [event.step for event in curves_of(store, trial).Scalars("loss/total")]
