@@ -1,6 +1,6 @@
 """What a study's numbers do not support, and why, in words for its reader."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,23 +15,20 @@ from analysis.load import Family, Study
 from analysis.power import MOST_TOLD, POWER, least_seeds
 from analysis.statistics import ALPHA, holm, smallest_p
 
-Kind = Literal[
-    "unfinished",
-    "test selection",
-    "same seeds",
-    "extended",
-    "missing seeds",
-    "too few seeds",
+OfStudy = Literal[
+    "unfinished", "test selection", "same seeds", "extended", "missing seeds", "too few seeds", "gate"
+]
+OfComparisons = Literal[
     "disagreement",
     "interval across 0",
     "too little power",
-    "control as good",
     "identical values",
+    "control as good",
     "uncorrected",
     "tuning",
-    "gate",
     "context",
 ]
+Kind = Literal[OfStudy, OfComparisons]
 
 
 @dataclass(frozen=True)
@@ -110,15 +107,13 @@ def _missing(study: Study) -> Iterator[Caution]:
     counts: dict[str, int] = {}
     for group in missing_runs(study, seeds):
         counts[group.arm] = counts.get(group.arm, 0) + len(group.seeds)
-    if counts:
-        arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
-        yield Caution(
-            "missing seeds",
-            f"Of {len(seeds)} seeds so many have no result: {arms}. A comparison rests on the seeds that "
-            "both of its arms have; runs seldom fail at random, and where they fail because they go badly, "
-            "those that are left flatter the arm.",
-            tuple(counts),
-        )
+    yield from _of_arms(
+        "missing seeds",
+        f"Of {len(seeds)} seeds so many have no result",
+        {arm: str(number) for arm, number in counts.items()},
+        "A comparison rests on the seeds that both of its arms have; runs seldom fail at random, and where "
+        "they fail because they go badly, those that are left flatter the arm.",
+    )
     if len(seeds) < study.num_seeds:
         yield Caution(
             "missing seeds", f"Only {len(seeds)} of the {study.num_seeds} wanted seeds passed the gate."
@@ -128,77 +123,70 @@ def _missing(study: Study) -> Iterator[Caution]:
 def _too_few(family: Family, rows: pd.DataFrame) -> Iterator[Caution]:
     """Name the arms that could not be told apart even by differences of one sign on all their seeds."""
     lowest = holm([smallest_p(n) for n in rows["n"]])
-    short = [
-        f"{arm} ({n})" for arm, n, p in zip(rows["arm"], rows["n"], lowest, strict=True) if not p < ALPHA
-    ]
-    if short:
-        size = len(family.arms)
-        yield Caution(
-            "too few seeds",
-            f"No Holm p below {ALPHA} on {family.metric} was possible with so few seeds, whatever the "
-            f"differences: {', '.join(short)}. It becomes possible with {least_seeds(ALPHA / size)} seeds in "
-            f"{'each arm of the family of ' + str(size) if size > 1 else 'the arm'}.",
-            tuple(arm for arm, p in zip(rows["arm"], lowest, strict=True) if not p < ALPHA),
-        )
+    size = len(family.arms)
+    yield from _of_arms(
+        "too few seeds",
+        f"No Holm p below {ALPHA} on {family.metric} was possible with so few seeds, whatever the "
+        "differences",
+        {arm: f"({n})" for arm, n, p in zip(rows["arm"], rows["n"], lowest, strict=True) if not p < ALPHA},
+        f"It becomes possible with {least_seeds(ALPHA / size)} seeds in "
+        f"{f'each arm of the family of {size}' if size > 1 else 'the arm'}.",
+    )
 
 
 def _unclear(study: Study, family: Family, rows: pd.DataFrame) -> Iterator[Caution]:
     digits = decimals(rows["mean"])
-    across, split, weak = [], [], []
+    across: dict[str, str] = {}
+    split: dict[str, str] = {}
+    weak: dict[str, str] = {}
     for _, row in rows[rows["n"] > 1].iterrows():
         if verdict(row, study.metrics[family.metric]) != "unclear":
             continue
-        interval = f"{row['arm']} [{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
+        arm = row["arm"]
+        edges = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
         includes_0 = row["ci_low"] <= 0 <= row["ci_high"]
         if includes_0:
-            across.append((row["arm"], interval))
+            across[arm] = edges
         if includes_0 == (row["p_holm"] < ALPHA):
-            split.append((row["arm"], f"{interval} with Holm p = {row['p_holm']:.2g}"))
+            split[arm] = f"{edges} with Holm p = {row['p_holm']:.2g}"
         needed = row["seeds_needed"]
         if pd.notna(row["effect"]) and (pd.isna(needed) or needed > row["n"]):
             many = pd.isna(needed) or needed > MOST_TOLD
-            count = f"more than {MOST_TOLD}" if many else f"about {needed}"
-            weak.append((row["arm"], f"{row['arm']} {count} (has {row['n']})"))
-    if across:
-        yield Caution(
-            "interval across 0",
-            f"The 95 % interval of the difference from {family.against} on {family.metric} includes 0: "
-            f"{_list(across)}. That shows neither a difference nor that there is none: any difference within "
-            "the interval remains possible.",
-            _arms(across),
-        )
-    if split:
-        yield Caution(
-            "disagreement",
-            f"Interval and corrected p disagree, which is taken for not shown: {_list(split)}.",
-            _arms(split),
-        )
-    if weak:
-        yield Caution(
-            "too little power",
-            f"If the true effects were those observed, {100 * POWER:.0f} % power would take more seeds: "
-            f"{_list(weak)}. An effect from so few seeds is itself uncertain, and so are these numbers.",
-            _arms(weak),
-        )
+            weak[arm] = f"{f'more than {MOST_TOLD}' if many else f'about {needed}'} (has {row['n']})"
+    yield from _of_arms(
+        "interval across 0",
+        f"The 95 % interval of the difference from {family.against} on {family.metric} includes 0",
+        across,
+        "That shows neither a difference nor that there is none: any difference within the interval remains "
+        "possible.",
+    )
+    yield from _of_arms(
+        "disagreement", "Interval and corrected p disagree, which is taken for not shown", split
+    )
+    yield from _of_arms(
+        "too little power",
+        f"If the true effects were those observed, {100 * POWER:.0f} % power would take more seeds",
+        weak,
+        "An effect from so few seeds is itself uncertain, and so are these numbers.",
+    )
 
 
 def _controls(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
     rows = table[(table["metric"] == study.headline) & table["arm"].isin(study.controls) & (table["n"] > 1)]
     digits = decimals(rows["mean"])
     for against in study.controls_against:
-        found = []
+        found = {}
         for _, row in rows[rows["baseline"] == against].iterrows():
             kind = verdict(row, study.metrics[study.headline])
             if kind != "worse":
                 better = ", which is better" if kind == "better" else ""
-                found.append((row["arm"], f"{row['arm']} ({signed(row['diff'], digits)}{better})"))
-        if found:
-            yield Caution(
-                "control as good",
-                f"On {study.headline} these controls are not shown to be worse than {against}: "
-                f"{_list(found)}. What they take away from {against} is not shown to matter.",
-                _arms(found),
-            )
+                found[row["arm"]] = f"({signed(row['diff'], digits)}{better})"
+        yield from _of_arms(
+            "control as good",
+            f"On {study.headline} these controls are not shown to be worse than {against}",
+            found,
+            f"What they take away from {against} is not shown to matter.",
+        )
 
 
 def _identical(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
@@ -276,9 +264,8 @@ def _seeds(study: Study) -> Sequence[int]:
     return next(iter(study.selections.values()))
 
 
-def _list(told: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(words for _, words in told)
-
-
-def _arms(told: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    return tuple(arm for arm, _ in told)
+def _of_arms(kind: Kind, lead: str, told: Mapping[str, str], rest: str = "") -> Iterator[Caution]:
+    """Yield a caution of the arms that there is something to tell of, if there are any."""
+    if told:
+        arms = ", ".join(f"{arm} {words}" for arm, words in told.items())
+        yield Caution(kind, f"{lead}: {arms}. {rest}".rstrip(), tuple(told))

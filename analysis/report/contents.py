@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from analysis.bootstrap import video_bootstrap_table
-from analysis.cautions import Kind
+from analysis.cautions import Kind, OfComparisons, OfStudy
 from analysis.load import Study
 from analysis.localization.errors import errors_table
 from analysis.plots.ablation import ablation_chart
@@ -56,15 +56,7 @@ def first_seeds_tables(study: Study) -> list[Table]:
 
 
 FIRST_PICTURE: Final = ablation_chart
-FIRST_CAUTIONS: Final[tuple[Kind, ...]] = (
-    "unfinished",
-    "test selection",
-    "same seeds",
-    "extended",
-    "missing seeds",
-    "too few seeds",
-    "gate",
-)
+FIRST_CAUTIONS: Final[tuple[Kind, ...]] = get_args(OfStudy)
 
 SECTIONS: Final[tuple[Section, ...]] = (
     Section(
@@ -81,16 +73,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
             video_bootstrap_table,
             arm_curves_chart,
         ),
-        (
-            "disagreement",
-            "interval across 0",
-            "too little power",
-            "identical values",
-            "control as good",
-            "uncorrected",
-            "tuning",
-            "context",
-        ),
+        get_args(OfComparisons),
     ),
     Section(
         "pretraining",
