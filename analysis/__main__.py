@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from rich.console import Console
 from rich.text import Text
 
+from analysis._words import join
 from analysis.intervals import IntervalKind
 from analysis.load import Study, load_study
 from analysis.output import FORMATS, print_ablation_of, write_ablation_of
@@ -27,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console()
     try:
-        formats, names = _chosen(options.format, _ALL_FORMATS, "format"), None
-        names = _chosen(options.table, tuple(TABLES), "table") if options.table else tuple(TABLES)
+        if options.trace:
+            _require_no_files(options)
+        formats = _chosen(options.format, _ALL_FORMATS, "format") or tuple(RENDERERS)
+        names = _chosen(options.table, TABLES, "table") or tuple(TABLES)
         studies = [load_study(out) for out in options.out]
         if options.trace:
             _trace(studies, options.trace, options.intervals, console)
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
+        usage="python -m analysis OUT [OUT ...] [options]",  # argparse would put OUT behind --trace's names
         description="Make the tables of a study again from its records, print and write them. A copy of the "
         "folder will do: neither the data nor torch are needed. An unfinished study gives tables with gaps. "
         "Several studies are set side by side, a dataset a column.",
@@ -51,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--format",
         metavar="LIST",
-        default=",".join(RENDERERS),
         help=f"what to write, separated by commas, of {', '.join(_ALL_FORMATS)}; html is the report of each "
         f"study, with plots (default: {','.join(RENDERERS)})",
     )
@@ -68,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "--trace",
         nargs="+",
         metavar=("TABLE", "ROW"),
-        help="instead, print which trials a table's cells rest on: TABLE, TABLE ROW or TABLE ROW COLUMN",
+        help="print which trials a table's cells rest on, and write nothing: TABLE, TABLE ROW or TABLE ROW "
+        "COLUMN; comes after OUT, goes with --intervals only",
     )
     parser.add_argument(
         "--to", metavar="DIR", help="write there and not into OUT; several studies are only printed without"
@@ -76,12 +80,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _chosen(text: str, known: Sequence[str], what: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(f"unknown {what} {unknown[0]}; there are {', '.join(known)}")
+def _require_no_files(options: argparse.Namespace) -> None:
+    """Raise ValueError if --trace, which only prints, is given with an option about what to write."""
+    others = [f"--{name}" for name in ("format", "table", "to") if getattr(options, name) is not None]
+    if others:
+        raise ValueError(f"--trace prints cells of its TABLE and writes nothing: leave out {join(others)}")
+
+
+def _chosen(text: str | None, known: Collection[str], what: str) -> tuple[str, ...]:
+    """Return the names in a list with commas, none if it was not given; ValueError on an unknown one."""
+    names = () if text is None else tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        _require_known(name, known, what)
     return names
+
+
+def _require_known(name: str, known: Collection[str], what: str) -> None:
+    if name not in known:
+        raise ValueError(
+            f"{f'unknown {what} {name}' if name else f'empty {what}'}; there are {', '.join(known)}"
+        )
 
 
 def _run(
@@ -151,7 +169,7 @@ def _trace(studies: Sequence[Study], asked: Sequence[str], kind: IntervalKind, c
     name, row, column, *others = (*asked, None, None)[: max(3, len(asked))]
     if others or name is None:
         raise ValueError("--trace takes TABLE, TABLE ROW or TABLE ROW COLUMN")
-    _chosen(name, tuple(TABLES), "table")
+    _require_known(name, TABLES, "table")
     try:
         table = make_table(name, *studies, intervals=kind)
     except NothingToShow as error:

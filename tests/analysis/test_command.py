@@ -229,6 +229,10 @@ def test_a_copy_without_epochs_gives_the_other_tables(out: Path, capsys: pytest.
     [
         (["--table", "all"], "unknown table all; there are ablation, comparisons"),
         (["--format", "pdf"], "unknown format pdf; there are csv, md, tex, html"),
+        (["--format", ""], "empty format; there are csv, md, tex, html"),
+        (["--format", "md,,csv"], "empty format; there are csv, md, tex, html"),
+        (["--table", ""], "empty table; there are ablation, comparisons"),
+        (["--trace", "cost,best"], "unknown table cost,best; there are ablation, comparisons"),
     ],
 )
 def test_an_unknown_choice_is_an_error(
@@ -236,3 +240,24 @@ def test_an_unknown_choice_is_an_error(
 ) -> None:
     assert main([str(out), *options]) == 2
     assert f"error: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--to", "elsewhere"], "leave out --to"),
+        (["--format", "md", "--table", "cost", "--intervals", "t"], "leave out --format and --table"),
+    ],
+)
+def test_a_trace_takes_no_options_about_files(
+    out: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main([str(out), "--trace", "cost", *options]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err and not shown.out
+
+
+def test_the_help_puts_the_study_before_the_names_of_a_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--trace", "cost", "studies/one"])
+    assert "usage: python -m analysis OUT [OUT ...] [options]" in capsys.readouterr().err
