@@ -1,3 +1,5 @@
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -6,10 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from study import surroundings
 from study.job import Job, Setup
 from study.plan import Options, Plan, make_plan
+from study.records import MANIFEST, TRIALS
 from study.store import Store, open_store
 from tests.study.pretended import SPACE
+from tests.study.reproduced import Alter, run_original
+from tests.study.small_study import change_rows
 from tests.study.trials import FINETUNE, PRETRAIN, make_setup, result_of, told
 
 
@@ -61,3 +67,33 @@ def store(setup: Setup) -> Store:
 def finetune(pretrained: tuple[str, bytes]) -> Job:
     """A trial that starts from the pretrained model of `setup`."""
     return replace(FINETUNE, init=pretrained[0])
+
+
+@pytest.fixture(scope="session")
+def records_of_a_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "out"
+    run_original(out)
+    return out
+
+
+@pytest.fixture
+def original(records_of_a_study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study that `reproduce` is tested with; whoever edits the source meanwhile is not what is tested."""
+    now = json.loads((records_of_a_study / MANIFEST).read_text())["git"]
+    there = surroundings.environment
+    monkeypatch.setattr(surroundings, "environment", lambda: {**there(), "git": now})
+    return records_of_a_study
+
+
+@pytest.fixture
+def alter(original: Path, tmp_path: Path) -> Alter:
+    """Return a function that copies the study and changes the record of a trial."""
+
+    def copy(trial: int | None = None, **cells: Any) -> Path:
+        out = tmp_path / "copy"
+        shutil.copytree(original, out)
+        if cells:
+            change_rows(out / TRIALS, {"trial": trial}, cells)
+        return out
+
+    return copy
