@@ -3,17 +3,17 @@ from pathlib import Path
 import pytest
 
 from study.ledger_storage import LedgerLocation
-from study.store import open_store
 from tests.contracts.ledger import LedgerContract
+from tests.study.ledgers import journal_in, sqlite_in
 
 
 class TestJournal(LedgerContract):
     @pytest.fixture
     def location(self, tmp_path: Path) -> LedgerLocation:
-        return LedgerLocation.parse(None, open_store(tmp_path))
+        return journal_in(tmp_path)
 
 
 class TestSqlite(LedgerContract):
     @pytest.fixture
     def location(self, tmp_path: Path) -> LedgerLocation:
-        return LedgerLocation.parse(f"sqlite:///{tmp_path}/ledgers.db", open_store(tmp_path))
+        return sqlite_in(tmp_path)
