@@ -13,9 +13,10 @@ from study.job import Job, Setup
 from study.plan import Options, Plan, make_plan
 from study.records import MANIFEST, TRIALS
 from study.store import Store, open_store
-from tests.study.pretended import SPACE
+from tests.study.pretended import SPACE, acm_folder
 from tests.study.reproduced import Alter, run_original
 from tests.study.small_study import change_rows
+from tests.study.spaces import GOOD, Write
 from tests.study.trials import FINETUNE, PRETRAIN, make_setup, result_of, told
 
 
@@ -40,6 +41,36 @@ def make_small_plan(space_file: Callable[..., Path], tmp_path: Path) -> Callable
         return make_plan(Options(**{"space": str(path), "out": str(tmp_path / "out"), **options}))
 
     return make
+
+
+@pytest.fixture
+def write_space(tmp_path: Path) -> Write:
+    """Return a function that writes the space GOOD, or another text, with some words replaced."""
+
+    def write(*replacements: tuple[str, str], text: str = GOOD) -> Path:
+        for old, new in replacements:
+            assert text.count(old) == 1, f"{old!r} is not unique in the file"
+            text = text.replace(old, new)
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    """Data where they come from, with files that are none of them."""
+    folder = acm_folder(tmp_path / "source")
+    (folder / "train" / "notes.txt").write_text("not to be copied")
+    (folder / "movie.mp4").write_bytes(b"not to be copied")
+    return folder
 
 
 @pytest.fixture(scope="session")
