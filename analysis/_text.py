@@ -14,6 +14,7 @@ from analysis.power import MOST_TOLD
 
 NONE = "–"
 
+_NOISE: Final = 1e-9  # what sums of percentages may be off 0
 _TOLD_LABELS: Final = ("oracle-label windows",)  # of what needs no training
 
 
@@ -59,13 +60,12 @@ def sections(study: Study, table: pd.DataFrame, metric: str) -> list[Section]:
 def _line(study: Study, row: pd.Series, digits: int) -> Line:
     wanted = row["n"] + row["n_missing"]
     compared = not math.isnan(row["diff"])
-    interval = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
     return Line(
         arm=row["arm"],
         seeds=f"{row['n']}/{wanted} ⚠" if row["n_missing"] else str(row["n"]),
         mean=mean_sd(row, digits),
         diff=signed(row["diff"], digits) if compared else NONE,
-        interval=interval if compared and not math.isnan(row["ci_low"]) else NONE,
+        interval=interval(row["ci_low"], row["ci_high"], digits) if compared else NONE,
         p=p_value(row["p"]),
         p_holm=p_value(row["p_holm"]),
         wins=f"{row['wins']}/{row['n']}" if compared else NONE,
@@ -88,14 +88,31 @@ def mean_sd(row: pd.Series, digits: int) -> str:
     """Return "mean ± sd", what of it there is."""
     if math.isnan(row["mean"]):
         return NONE
-    mean = f"{row['mean']:.{digits}f}"
-    return (mean if math.isnan(row["sd"]) else f"{mean} ± {row['sd']:.{digits}f}").replace("-", "−")
+    mean = number(row["mean"], digits)
+    return mean if math.isnan(row["sd"]) else f"{mean} ± {number(row['sd'], digits)}"
+
+
+def number(value: float, digits: int) -> str:
+    """Return a value with so many decimals; one that rounds to 0 has no sign."""
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:
     """Return a difference with its sign; one that rounds to 0 has none."""
-    text = f"{value:+.{digits}f}".replace("-", "−")
-    return text[1:] if float(f"{value:.{digits}f}") == 0 else text
+    text = number(value, digits)
+    return f"+{text}" if round(value, digits) > 0 else text
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """Return the ends of an interval; one near 0 has as many decimals as tell on which side it lies."""
+    if math.isnan(low):
+        return NONE
+    return f"[{_end(low, digits)}, {_end(high, digits)}]"
+
+
+def _end(value: float, digits: int) -> str:
+    rounded = round(value, digits)
+    return signed(value, digits) if rounded or abs(value) < _NOISE else f"{value:+.1g}".replace("-", "−")
 
 
 def effect(row: pd.Series) -> str:
@@ -107,7 +124,7 @@ def effect(row: pd.Series) -> str:
     text = signed(row["effect"], 1)
     if pd.isna(row["effect_low"]):
         return text
-    return f"{text} [{signed(row['effect_low'], 1)}, {signed(row['effect_high'], 1)}]"
+    return f"{text} {interval(row['effect_low'], row['effect_high'], 1)}"
 
 
 def seeds_needed(row: pd.Series) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis._text import decimals, signed
+from analysis._text import decimals, interval, signed
 from analysis.ablation import Comparison, arm_runs, comparisons, final_values
 from analysis.intervals import t_interval
 from analysis.load import Study
@@ -75,13 +75,13 @@ def _table(study: Study) -> Table:
     digits = decimals(long["diff"])
     rows = []
     for _, row in long.iterrows():
-        seeds = f"[{signed(row['seeds_low'], digits)}, {signed(row['seeds_high'], digits)}]"
+        seeds = interval(row["seeds_low"], row["seeds_high"], digits)
         has_interval = np.isfinite(row["seeds_low"])
         cells = (
             Cell(row["arm"]),
             Cell(str(row["n"]), row["n"], row["trials"], row["left_out"] or None),
             Cell(signed(row["diff"], digits), row["diff"], row["trials"]),
-            Cell(f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]", None, row["trials"]),
+            Cell(interval(row["ci_low"], row["ci_high"], digits), None, row["trials"]),
             Cell(seeds, None, row["trials"]) if has_interval else Cell("", missing="it takes two seeds"),
             Cell(_ahead(row["better"], row["num_resamples"]), row["better"], row["trials"]),
         )

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis._text import context_name, decimals, signed
+from analysis._text import context_name, decimals, interval, signed
 from analysis._words import join
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.conclusion import chosen, verdict
@@ -143,12 +143,12 @@ def _unclear(study: Study, family: Family, rows: pd.DataFrame) -> Iterator[Cauti
         if verdict(row, study.metrics[family.metric]) != "unclear":
             continue
         arm = row["arm"]
-        edges = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
+        ends = interval(row["ci_low"], row["ci_high"], digits)
         includes_0 = row["ci_low"] <= 0 <= row["ci_high"]
         if includes_0:
-            across[arm] = edges
+            across[arm] = ends
         if includes_0 == (row["p_holm"] < ALPHA):
-            split[arm] = f"{edges} with Holm p = {row['p_holm']:.2g}"
+            split[arm] = f"{ends} with Holm p = {row['p_holm']:.2g}"
         needed = row["seeds_needed"]
         if pd.notna(row["effect"]) and (pd.isna(needed) or needed > row["n"]):
             many = pd.isna(needed) or needed > MOST_TOLD

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis._text import context_name, decimals, p_value, signed
+from analysis._text import context_name, decimals, interval, number, p_value, signed
 from analysis._words import count, count_range, join, plural
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.cautions import shared_seeds
@@ -78,8 +78,7 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
 
 
 def _effect(row: pd.Series, digits: int) -> str:
-    low, high = signed(row["ci_low"], digits), signed(row["ci_high"], digits)
-    return f"{signed(row['diff'], digits)} [{low}, {high}]"
+    return f"{signed(row['diff'], digits)} {interval(row['ci_low'], row['ci_high'], digits)}"
 
 
 def _p_words(values: Sequence[float]) -> str:
@@ -186,7 +185,7 @@ def _context(study: Study, main: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     digits = decimals(rows["mean"])
-    worth = join([context_name(row["arm"], f"{row['mean']:.{digits}f}") for _, row in rows.iterrows()])
+    worth = join([context_name(row["arm"], number(row["mean"], digits)) for _, row in rows.iterrows()])
     return f"For scale, detections without any learning reach a test {study.headline} of {worth}."
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis._text import decimals, mean_sd
+from analysis._text import decimals, mean_sd, number
 from analysis._words import numbered
 from analysis.ablation import (
     Comparison,
@@ -128,7 +128,7 @@ class _Part:
         if len(means) < 2:
             return None
         best = max(means) if self.study.metrics[metric] == "max" else min(means)
-        return f"{best:.{self._digits[metric]}f}".replace("-", "−")
+        return number(best, self._digits[metric])
 
     def _trials(self, arm: str, metric: str) -> tuple[int, ...]:
         is_alone = arm == self.study.baseline or arm in self._context

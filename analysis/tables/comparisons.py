@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import decimals, effect, main_metrics, mean_sd, p_value, seeds_needed, signed
+from analysis._text import decimals, effect, interval, main_metrics, mean_sd, p_value, seeds_needed, signed
 from analysis.ablation import Comparison, ablation_table, context_arms, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind, coverage_at, measured_n
@@ -75,7 +75,7 @@ def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
     if n < 2:
         yield from [Cell("", trials=trials, missing="one pair tells no spread")] * 5
     else:
-        yield Cell(f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]", trials=trials)
+        yield Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials)
         for name in ("p", "p_holm"):
             yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials)
         yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials)

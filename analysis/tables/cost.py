@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis._text import decimals
+from analysis._text import decimals, number
 from analysis.load import Study
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
@@ -55,7 +55,7 @@ def _table(study: Study) -> Table:
         for name in times:
             value = getattr(item, name)
             missing = None if np.isfinite(value) else "not recorded for these"
-            text = "" if missing else f"{value / seconds:.{digits[name]}f}".replace("-", "−")
+            text = "" if missing else number(value / seconds, digits[name])
             cells.append(Cell(text, None if missing else value, numbers, missing))
         share = Cell(f"{100 * item.wall_s / total:.1f}", item.wall_s / total) if item.in_total else Cell("")
         each = item.wall_s / len(numbers) if numbers else None

@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import NONE, decimals, mean_sd, p_value, signed
+from analysis._text import NONE, decimals, interval, mean_sd, p_value, signed
 from analysis.ablation import Comparison, ablation_table, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind
@@ -112,7 +112,6 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
     trials = _trials(study, row)
     shown = "unclear" if pd.isna(row["p_holm"]) else verdict(row, study.metrics[study.headline])
     significant = None if shown == "unclear" else shown
-    interval = f"[{signed(row['ci_low'], digits)}, {signed(row['ci_high'], digits)}]"
     p = row["p_holm"]
     return [
         Cell(
@@ -122,7 +121,7 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
             missing=_reason(row) if row["n_missing"] else None,
             significant=significant,
         ),
-        Cell(NONE if pd.isna(row["ci_low"]) else interval, trials=trials),
+        Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials),
         Cell(p_value(p), None if pd.isna(p) else float(p), trials),
     ]
 

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis._text import decimals, mean_sd
+from analysis._text import decimals, mean_sd, number
 from analysis.ablation import arm_runs, final_values
 from analysis.load import Study
 from analysis.tables.combine import side_by_side
@@ -116,8 +116,8 @@ def _summary(study: Study, name: str, part: pd.DataFrame, digits: int) -> Iterat
     mean, low, high = (float(getattr(complete["value"], how)()) for how in ("mean", "min", "max"))
     row = pd.Series({"mean": mean, "sd": complete["value"].std(ddof=1)})
     yield Cell(mean_sd(row, digits), mean, trials)
-    yield Cell(f"{low:.{digits}f}", low, trials)
-    yield Cell(f"{high:.{digits}f}", high, trials)
+    yield Cell(number(low, digits), low, trials)
+    yield Cell(number(high, digits), high, trials)
     if study.gate is None:
         yield Cell("none")
     else:
@@ -134,13 +134,13 @@ def _single(study: Study, model: pd.Series, digits: int, after: pd.Series | None
         why = model["failure"] if isinstance(model["failure"], str) else model["status"]
         yield Cell("", trials=trials, missing=f"trial {model['trial']}: {' '.join(why.split())}")
     else:
-        yield Cell(f"{model['value']:.{digits}f}", float(model["value"]), trials)
+        yield Cell(number(model["value"], digits), float(model["value"]), trials)
     yield Cell("")
     yield Cell("")
     passed = model.get("passed")
     yield Cell("" if passed is None else "✓" if passed else "✗", trials=trials)
     value = np.nan if after is None else after.get(model["seed"], np.nan)
-    yield Cell("" if pd.isna(value) else f"{value:.{digits}f}", None if pd.isna(value) else float(value))
+    yield Cell("" if pd.isna(value) else number(value, digits), None if pd.isna(value) else float(value))
 
 
 def _notes(study: Study, models: pd.DataFrame, metric: str, has_after: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis._text import NONE, decimals, signed
+from analysis._text import NONE, decimals, number, signed
 from analysis.load import Study
 from analysis.selection_bias import OTHER_SEEDS, Choice, selection_bias
 from analysis.tables.combine import side_by_side
@@ -66,7 +66,7 @@ def _table(study: Study) -> Table:
 def _cell(row: pd.Series, name: str, digits: int, is_difference: bool) -> Cell:
     value = row[name]
     if np.isfinite(value):
-        text = signed(value, digits) if is_difference or name == "optimism" else f"{value:.{digits}f}"
+        text = signed(value, digits) if is_difference or name == "optimism" else number(value, digits)
         return Cell(text, float(value), row["trials"])
     if name == "no_choice":
         return Cell(NONE)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis._text import NONE, decimals, mean_sd
+from analysis._text import NONE, decimals, mean_sd, number
 from analysis._words import count
 from analysis.load import Study
 from analysis.search.proposals import Parameter, SearchRecords, search_of
@@ -146,7 +146,7 @@ def _trials(search: SearchRecords, proposals: pd.DataFrame) -> tuple[int, ...]:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else NONE
+    return number(value, digits) if math.isfinite(value) else NONE
 
 
 def _record(search: SearchRecords, parameter: Parameter, part: _Part) -> dict[str, Any]:
