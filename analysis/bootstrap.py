@@ -15,12 +15,12 @@ from analysis._text import decimals, interval, signed
 from analysis.ablation import Comparison, arm_runs, comparisons, final_values
 from analysis.intervals import t_interval
 from analysis.load import Study
-from analysis.localization.evaluation import as_detections, read_ground_truth, require_same
+from analysis.localization.evaluation import as_detections, require_same, scored_on
 from analysis.statistics import paired_differences
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
-from ftcl.evaluation import Detections, GroundTruth, match_detections, metric_thresholds
-from study.records import GROUND_TRUTH, RecordsError
+from ftcl.evaluation import Detections, GroundTruth, match_detections
+from study.records import RecordsError
 
 NUM_RESAMPLES: Final = 1_000
 
@@ -163,15 +163,7 @@ def _rows(
 
 def _runs(study: Study, arms: list[str], num_resamples: int, seed: int) -> dict[str, dict[int, _Run | str]]:
     """Return each arm's complete runs by seed, or why one has no value in the resamples."""
-    try:
-        thresholds = metric_thresholds(study.headline)
-    except ValueError as error:
-        raise NothingToShow(f"{study.headline} is no mean average precision of detections") from error
-    if not study.store.exists(GROUND_TRUTH):
-        raise NothingToShow("the annotations of the test videos are not among the records")
-    ground_truth = read_ground_truth(study)
-    if not len(ground_truth.label):
-        raise NothingToShow("the test videos have no annotated segment")
+    ground_truth, thresholds = scored_on(study)
     draws = _draw(ground_truth, num_resamples, seed)
     seeds = next(iter(study.selections.values()))
     found: dict[str, dict[int, _Run | str]] = {arm: {} for arm in arms}

@@ -5,13 +5,14 @@ from typing import Final, NamedTuple
 
 import pandas as pd
 
+from analysis._text import number
+from analysis._words import count
 from analysis.ablation import final_values
 from analysis.load import Study
 from analysis.localization.detad import ALPHA, KINDS, MIN_TIOU, TrialErrors, analyse
-from analysis.localization.evaluation import as_detections, read_ground_truth, require_same
+from analysis.localization.evaluation import as_detections, require_same, scored_on
 from analysis.tables.combine import side_by_side
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
-from ftcl.evaluation import metric_thresholds
 from study.records import RecordsError
 
 _TOLD: Final = 3  # seeds of which it is said why they are missing
@@ -32,15 +33,9 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
 
     Raises NothingToShow if there is none, or if the study's headline is no mean average precision.
     """
-    try:
-        thresholds = metric_thresholds(study.headline)
-    except ValueError as error:
-        raise NothingToShow(f"errors are told for mean average precision only: {error}") from error
     arms = study.arms if arms is None else arms
     trials = _trials(study)
-    ground_truth = read_ground_truth(study)
-    if not len(ground_truth.label):
-        raise NothingToShow("the test videos have no annotated segment")
+    ground_truth, thresholds = scored_on(study)
     found: dict[tuple[str, int, int], TrialErrors] = {}
     missing = {}
     for arm in arms:
@@ -58,7 +53,7 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
             else:
                 found[arm, seed, trial] = errors
         if lacking:
-            others = f"; and {len(lacking) - _TOLD} more seeds" if len(lacking) > _TOLD else ""
+            others = f"; and {count(len(lacking) - _TOLD, 'more seed')}" if len(lacking) > _TOLD else ""
             missing[arm] = "; ".join(lacking[:_TOLD]) + others
     if not found:
         raise NothingToShow("no trial of the ablation has left detections that fit its record")
@@ -105,7 +100,7 @@ def _table(study: Study) -> Table:
         values = [*(percent[kind] for kind in KINDS), *(gain[kind] for kind in KINDS[1:])]
         values.append(totals["missed"].mean())
         seeds = Cell(str(len(trials)), float(len(trials)), trials, missing=reason)
-        cells = (Cell(f"{value:.1f}".replace("-", "−"), float(value), trials) for value in values)
+        cells = (Cell(number(value, 1), float(value), trials) for value in values)
         rows.append(Row((Cell(arm), seeds, *cells)))
     return Table(
         name="errors",

@@ -5,10 +5,12 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.load import Study
-from ftcl.evaluation import Detections, GroundTruth
-from study.records import RecordsError, predictions_name
+from analysis.tables.table import NothingToShow
+from ftcl.evaluation import Detections, GroundTruth, metric_thresholds
+from study.records import GROUND_TRUTH, RecordsError, predictions_name
 
 _TOLERANCE: Final = 1e-3  # of 100, in single precision
 
@@ -44,6 +46,24 @@ def read_ground_truth(study: Study) -> GroundTruth:
         start_s=start_s,
         end_s=end_s,
     )
+
+
+def scored_on(study: Study) -> tuple[GroundTruth, NDArray[np.float64]]:
+    """Return the annotations of the test videos and the tIoU thresholds of the headline.
+
+    Raises NothingToShow if the headline is no mean average precision, or nothing is annotated.
+    """
+    try:
+        thresholds = metric_thresholds(study.headline)
+    except ValueError as error:
+        # Its message lists all names there are; a reader has not chosen this one here.
+        raise NothingToShow(f"{study.headline} is no mean average precision of detections") from error
+    if not study.store.exists(GROUND_TRUTH):
+        raise NothingToShow("the annotations of the test videos are not among the records")
+    ground_truth = read_ground_truth(study)
+    if not len(ground_truth.label):
+        raise NothingToShow("the test videos have no annotated segment")
+    return ground_truth, thresholds
 
 
 def as_detections(predictions: pd.DataFrame, ground_truth: GroundTruth) -> Detections:

@@ -141,6 +141,16 @@ def test_errors_say_which_seeds_are_missing(out: Path) -> None:
         errors_table(study)
 
 
+def test_seeds_that_are_not_told_of_one_by_one_are_counted(tmp_path: Path) -> None:
+    out = looked_at.write(tmp_path / "out", seeds=6)
+    lost = [looked_at.trials(out)["cont", seed] for seed in range(5)]
+    for trial in lost[:4]:
+        (out / f"predictions/{trial}.parquet").unlink()
+    assert read_errors(load_study(out)).missing["cont"].endswith("; and 1 more seed")
+    (out / f"predictions/{lost[4]}.parquet").unlink()
+    assert read_errors(load_study(out)).missing["cont"].endswith("; and 2 more seeds")
+
+
 def test_detections_that_do_not_fit_their_record_are_left_out(out: Path) -> None:
     trial = looked_at.trials(out)["cont", 1]
     found = load_study(out).predictions(trial)
@@ -153,5 +163,5 @@ def test_detections_that_do_not_fit_their_record_are_left_out(out: Path) -> None
 
 def test_errors_are_told_for_mean_average_precision_only(tmp_path: Path) -> None:
     made_up.write_study(tmp_path / "out", {"cont": [1.0] * 8})
-    with pytest.raises(NothingToShow, match="score is no mean average precision"):
+    with pytest.raises(NothingToShow, match=r"^score is no mean average precision of detections$"):
         errors_table(load_study(tmp_path / "out"))
