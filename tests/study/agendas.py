@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from study.job import Job
 from study.plan import Plan
 from study.rows import Row
 from tests.study.pretended import PretendedWorkers, open_agenda
@@ -35,9 +36,10 @@ def counting(rows: Mapping[int, Row], phase: str) -> dict[int, Row]:
 def interrupt_at(arm: str, plan: Plan) -> None:
     """Run a study, and stop it while the first trial of an arm is with a worker."""
     agenda, ledger = open_agenda(plan)
-    workers = PretendedWorkers(plan, 0, 1)
-    workers.fails = lambda job: job.tags.get("arm") == arm and agenda.stop("enough") is None
-    workers.failure_kind = "worker_killed"
-    workers.run(agenda)
+
+    def dies(job: Job) -> bool:
+        return job.tags.get("arm") == arm and agenda.stop("enough") is None
+
+    PretendedWorkers(plan, 0, 1, fails=dies, failure_kind="worker_killed").run(agenda)
     agenda.close()
     assert any(row.cell.arm == arm and row.status == "waiting" for row in ledger.rows.values())

@@ -99,13 +99,21 @@ def pretended_value(job: Job, epoch: int) -> float:
 class PretendedWorkers:
     """Runs an agenda's jobs epoch by epoch in a random order, as workers of unequal speed would."""
 
-    def __init__(self, plan: Plan, seed: int, concurrency: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        seed: int,
+        concurrency: int,
+        *,
+        fails: Callable[[Job], bool] = lambda job: False,
+        failure_kind: PolicyKind = "code_error",
+    ) -> None:
         self.plan = plan
         self.jobs: list[Job] = []
         self._random = random.Random(seed)
         self._concurrency = concurrency
-        self.fails: Callable[[Job], bool] = lambda job: False
-        self.failure_kind: PolicyKind = "code_error"
+        self._fails = fails
+        self._failure_kind = failure_kind
 
     def run(self, agenda: Agenda, *, max_news: int | None = None) -> bool:
         """Run until nothing is left (True), or until so many news have been told (False: a crash)."""
@@ -132,9 +140,9 @@ class PretendedWorkers:
         stage = recipe.stages[job.stage]
         group = configure(recipe, self.plan.data.preset, job.parameters)[stage.name]
         metric = f"validation/{self.plan.space.objective.metric}"
-        if self.fails(job):
+        if self._fails(job):
             agenda.take(
-                News(job.trial, job.attempt, "here", failure="it was told to fail", kind=self.failure_kind)
+                News(job.trial, job.attempt, "here", failure="it was told to fail", kind=self._failure_kind)
             )
             return True
         if epoch < group.epochs:

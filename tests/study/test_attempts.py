@@ -198,8 +198,7 @@ def test_more_failures_than_allowed_stop_the_study(make_small_plan: MakePlan) ->
 def test_failed_trials_run_again_on_request(make_small_plan: MakePlan) -> None:
     plan = make_small_plan(deterministic=True)
     agenda, _ = open_agenda(plan)
-    workers = PretendedWorkers(plan, 0, 2)
-    workers.fails = lambda job: job.stage == 0 and job.seed == 1
+    workers = PretendedWorkers(plan, 0, 2, fails=lambda job: job.stage == 0 and job.seed == 1)
     assert workers.run(agenda)
 
     untouched, ledger = open_agenda(plan)

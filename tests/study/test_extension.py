@@ -84,8 +84,7 @@ def test_result_that_was_retried_counts_again_when_it_is_wanted_again(make_small
     def run(fails: bool = False, **options: Any) -> int:
         plan = make_small_plan(deterministic=True, **options)
         agenda, _ = open_agenda(plan)
-        workers = PretendedWorkers(plan, 0, 2)
-        workers.fails = lambda job: fails and job.tags.get("arm") == "FSD+LCS"
+        workers = PretendedWorkers(plan, 0, 2, fails=lambda job: fails and job.tags.get("arm") == "FSD+LCS")
         assert workers.run(agenda)
         return len(workers.jobs)
 

@@ -96,8 +96,7 @@ def test_gate_on_the_arms_is_the_same_after_a_crash(
 def test_failed_pretraining_fails_its_dependants_with_the_reason(make_small_plan: MakePlan) -> None:
     plan = make_small_plan()
     agenda, ledger = open_agenda(plan)
-    workers = PretendedWorkers(plan, 0, 2)
-    workers.fails = lambda job: job.stage == 0 and job.seed == 1
+    workers = PretendedWorkers(plan, 0, 2, fails=lambda job: job.stage == 0 and job.seed == 1)
     assert workers.run(agenda) and agenda.done
     failed = [row for row in ledger.rows.values() if row.status == "failed" and row.cell.arm]
     assert {row.cell.seed for row in failed} == {1}
@@ -113,8 +112,7 @@ def test_failed_pretraining_fails_its_dependants_with_the_reason(make_small_plan
 def test_search_without_a_complete_proposal_ends_with_words(make_small_plan: MakePlan) -> None:
     plan = make_small_plan()
     agenda, _ = open_agenda(plan)
-    workers = PretendedWorkers(plan, 0, 2)
-    workers.fails = lambda job: job.stage == 1
+    workers = PretendedWorkers(plan, 0, 2, fails=lambda job: job.stage == 1)
     with pytest.raises(StudyError, match="no proposal"):
         workers.run(agenda)
 
