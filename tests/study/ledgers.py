@@ -5,6 +5,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from study.ledger import Ledger
 from study.ledger_storage import LedgerLocation
 from study.store import open_store
 from tests.contracts.ledger import CELL, opened
@@ -29,8 +30,12 @@ def path_of(location: LedgerLocation) -> Path:
 def fill(location: LedgerLocation, epochs: int = 3) -> None:
     with opened(location, STUDY) as ledger:
         ledger.start(CELL, {"finetune.lambda_fsd": 0.5})
-        for epoch in range(1, epochs + 1):
-            ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+        record_epochs(ledger, *range(1, epochs + 1))
+
+
+def record_epochs(ledger: Ledger, *epochs: int) -> None:
+    for epoch in epochs:
+        ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
 
 
 @contextlib.contextmanager

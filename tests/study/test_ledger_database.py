@@ -10,7 +10,7 @@ import pytest
 from study.ledger_storage import LedgerError, LedgerLocation, LedgerLost, open_storage
 from study.store import open_store
 from tests.contracts.ledger import CELL, opened, read
-from tests.study.ledgers import REFUSED, STUDY, fill, path_of, sqlite_in
+from tests.study.ledgers import REFUSED, STUDY, fill, path_of, record_epochs, sqlite_in
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_locked_database(sqlite: LedgerLocation, monkeypatch: pytest.MonkeyPatch
     with opened(sqlite, STUDY) as ledger, contextlib.closing(sqlite3.connect(path_of(sqlite))) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(LedgerLost, match=r"database is locked.*the same command continues"):
-            ledger.record_epoch(0, 4, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 4)
         with pytest.raises(LedgerError, match="database is locked; end what works on it"):
             open_storage(sqlite)
         other.rollback()

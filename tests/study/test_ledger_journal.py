@@ -11,7 +11,7 @@ import pytest
 from study.ledger import Ledger
 from study.ledger_storage import LedgerError, LedgerLocation, LedgerLost, hold, open_storage
 from tests.contracts.ledger import CELL, opened, read
-from tests.study.ledgers import STUDY, fill, journal_in, largest_file, path_of
+from tests.study.ledgers import STUDY, fill, journal_in, largest_file, path_of, record_epochs
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_torn_last_line_is_cut(journal: LedgerLocation, torn: bytes) -> None:
         assert f"cut {len(torn)} bytes" in held.notes[0]
         assert path_of(journal).read_bytes() == whole
     with opened(journal, STUDY) as ledger:
-        ledger.record_epoch(0, 4, {"loss/total": 1.0}, "a")
+        record_epochs(ledger, 4)
     assert list(read(journal, STUDY)[0].epochs) == [1, 2, 3, 4]
 
 
@@ -114,8 +114,7 @@ def test_block_waits_for_the_disk_once(journal: LedgerLocation, monkeypatch: pyt
         before = path_of(journal).read_bytes()
         monkeypatch.setattr(os, "fsync", flushed.append)
         with ledger.together():
-            for epoch in range(1, 5):
-                ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 1, 2, 3, 4)
             assert path_of(journal).read_bytes() == before
         assert len(flushed) == 1
         with ledger.together():
@@ -135,8 +134,7 @@ def test_block_that_is_cut_anywhere_leaves_its_first_writes(journal: LedgerLocat
         ledger.start(CELL, {})
         begin = path_of(journal).stat().st_size
         with ledger.together():
-            for epoch in range(1, 5):
-                ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 1, 2, 3, 4)
             ledger.end(0, "complete", value=1.0)
     whole = path_of(journal).read_bytes()
     known = 0
@@ -164,11 +162,9 @@ def test_block_that_finds_the_disk_full_is_written_later(journal: LedgerLocation
             pytest.raises(LedgerLost, match="cannot write"),
             ledger.together(),
         ):
-            for epoch in range(1, 5):
-                ledger.record_epoch(0, epoch, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 1, 2, 3, 4)
         assert path_of(journal).read_bytes() == before
-        ledger.record_epoch(0, 5, {"loss/total": 1.0}, "a")
-        ledger.record_epoch(0, 6, {"loss/total": 1.0}, "a")
+        record_epochs(ledger, 5, 6)
         assert list(ledger.rows[0].epochs) == [1, 2, 3, 4, 5, 6]
     assert repr(read(journal, STUDY)) == repr(ledger.rows)
 
@@ -183,7 +179,7 @@ def test_block_whose_writing_is_interrupted_is_written_by_an_orderly_end(
         ledger.start(CELL, {})
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), ledger.together():
             patched.setattr(os, "fsync", interrupt)
-            ledger.record_epoch(0, 1, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 1)
         ledger.set_waiting(0)
     assert read(journal, STUDY)[0].status == "waiting"
     assert repr(read(journal, STUDY)) == repr(ledger.rows)
@@ -194,8 +190,8 @@ def test_block_is_not_written_after_what_another_process_wrote(journal: LedgerLo
         ledger.start(CELL, {})
         other = Ledger(open_storage(journal), STUDY)
         with pytest.raises(LedgerLost, match="another process"), ledger.together():
-            ledger.record_epoch(0, 1, {"loss/total": 1.0}, "a")
-            other.record_epoch(0, 2, {"loss/total": 1.0}, "a")
+            record_epochs(ledger, 1)
+            record_epochs(other, 2)
     assert list(read(journal, STUDY)[0].epochs) == [2]
 
 
