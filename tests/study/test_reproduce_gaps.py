@@ -66,15 +66,21 @@ def test_lost_detections_are_not_compared(alter: Alter) -> None:
     assert "is gone" in comparison.parts[0].notes[0]
 
 
-@pytest.mark.parametrize("status", ["stopped", "waiting", "running"])
-def test_unfinished_trial_is_compared_as_far_as_it_went(alter: Alter, status: str) -> None:
-    out = alter(FINETUNE, status=status)
+def notes_of_one_epoch(alter: Alter, **cells: str) -> list[str]:
+    """Leave one epoch of a trial on record, and return what is noted when it is run again."""
+    out = alter(FINETUNE, **cells)
     drop_epochs(out, FINETUNE, after=1)
     comparison = again(out, FINETUNE)
     assert comparison.identical
     (part,) = comparison.parts
     assert part.compared == ["1 epoch × 23 values"]
-    assert part.notes == [f"{status} on record after epoch 1, so it is run and compared up to there"]
+    return part.notes
+
+
+@pytest.mark.parametrize("status", ["stopped", "waiting", "running"])
+def test_unfinished_trial_is_compared_as_far_as_it_went(alter: Alter, status: str) -> None:
+    notes = notes_of_one_epoch(alter, status=status)
+    assert notes == [f"{status} on record after epoch 1, so it is run and compared up to there"]
 
 
 def test_superseded_trial_is_run_all_the_same(alter: Alter) -> None:
@@ -85,13 +91,8 @@ def test_superseded_trial_is_run_all_the_same(alter: Alter) -> None:
 
 @pytest.mark.parametrize("kind", ["worker_killed", "bad_data"])
 def test_failure_from_outside_need_not_come_again(alter: Alter, kind: str) -> None:
-    out = alter(FINETUNE, status="failed", failure_kind=kind, failure="it was so")
-    drop_epochs(out, FINETUNE, after=1)
-    comparison = again(out, FINETUNE)
-    assert comparison.identical
-    (part,) = comparison.parts
-    assert part.compared == ["1 epoch × 23 values"]
-    assert part.notes == [f"failed on record ({kind}: it was so), but not by its own fault"]
+    notes = notes_of_one_epoch(alter, status="failed", failure_kind=kind, failure="it was so")
+    assert notes == [f"failed on record ({kind}: it was so), but not by its own fault"]
 
 
 def test_failure_of_its_own_must_come_again(alter: Alter) -> None:
