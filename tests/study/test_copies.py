@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,15 @@ def test_a_killed_copier_leaves_no_copy(data_folder: Path) -> None:
     assert not left.exists()
 
 
+def at_once(calls: Sequence[Callable[[], object]]) -> None:
+    """Make each call in a thread of its own, and wait for all."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_one_copies_and_the_others_wait(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, made, said = f"acm:file://{data_folder}", [], []
     original = copies._copy
@@ -189,11 +198,7 @@ def test_one_copies_and_the_others_wait(data_folder: Path, monkeypatch: pytest.M
         original(*arguments)
 
     monkeypatch.setattr(copies, "_copy", slow)
-    threads = [threading.Thread(target=lambda: opened(spec, say=said.append)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([lambda: opened(spec, say=said.append)] * 4)
     assert len(made) == 1
     assert sum("waiting for it" in text for text in said) == 3
 
@@ -216,11 +221,7 @@ def test_a_copy_serves_all_presets_and_is_made_by_one_at_a_time(
             opened(f"{preset}:file://{data_folder}")
 
     monkeypatch.setattr(copies, "_copy", slow)
-    threads = [threading.Thread(target=open_as, args=(preset,)) for preset in ("acm", "thumos14")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([lambda: open_as("acm"), lambda: open_as("thumos14")])
     assert most == [1]
     assert the_copy().is_dir()
 
