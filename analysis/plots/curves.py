@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis._words import count_range
+from analysis._words import count_range, join
 from analysis.load import Study
 from analysis.plots import style
 from analysis.search.curves import arm_curves, curve_quantiles
@@ -122,8 +122,11 @@ def arm_curves_chart(study: Study) -> style.Chart:
     drawn = table[["mean", "ci_low", "ci_high"]]
     limits = (min(0.0, drawn.min().min()), max(0.0, drawn.max().max()))
     figures = tuple(_arms_panel(study, table, list(map(str, panel)), limits) for panel in panels)
+    without = [arm for arm in study.arms if arm not in (*arms, study.baseline)]
     caption = style.sentences(
-        f"{study.headline} on validation: arm minus {study.baseline}, same seed and epoch.",
+        f"{study.headline} on validation: arm minus {study.baseline}, same seed and epoch; the line at 0 is "
+        f"{study.baseline} itself.",
+        f"Left out, without an epoch in common with it: {join(without)}." if without else None,
         f"Mean and 95 % paired-t interval over n = {count_range(table['n'])} seeds; it holds at one epoch, "
         "not for a curve.",
         "Validation chose the epoch of each run, so the table on test videos decides."

@@ -1,16 +1,20 @@
 """The pretrained models: how far seeds spread, what the gate keeps, and what comes of them."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis._words import join
 from analysis.load import Study
 from analysis.plots import style
 from analysis.plots.ablation import seed_values
 from analysis.search.pretraining import pretrained
+
+_MOST_ARMS: Final = 5  # that can be told apart in one panel
 
 
 def pretraining_chart(study: Study) -> style.Chart:
@@ -20,7 +24,10 @@ def pretraining_chart(study: Study) -> style.Chart:
     groups = list(dict.fromkeys(models["group"]))
     names = [f"{group} (n = {(models['group'] == group).sum()})" for group in groups]
     figures = [_strip(study, models, "group", groups, names)]
-    after = None if of_arms else _after(study, models)
+    values = seed_values(study)
+    start = models[models["group"] == "ablation"].set_index("seed")["value"]
+    start = start[start.index.intersection(values.index)]
+    shown = [] if of_arms else _arms_after(study, values.loc[start.index])
     by_seed = None
     if of_arms and study.gate is not None:
         seeds = sorted(models["seed"].unique())
@@ -28,8 +35,8 @@ def pretraining_chart(study: Study) -> style.Chart:
         names = [f"seed {seed} {'passes' if seed in passing else 'fails'}" for seed in seeds]
         figures.append(_strip(study, models, "seed", seeds, names))
         by_seed = f"A seed passes if the models of all its arms do: {len(passing)} of {len(seeds)}."
-    elif after is not None:
-        figures.append(after)
+    elif shown:
+        figures.append(_after(study, models.attrs["metric"], start, values.loc[start.index, shown]))
     spread = models["value"].std(ddof=1)
     total = f"n = {len(models)}" if np.isnan(spread) else f"n = {len(models)}, sd {spread:.1f}"
     caption = style.sentences(
@@ -40,10 +47,7 @@ def pretraining_chart(study: Study) -> style.Chart:
         else f"Dashed: the gate, {study.gate.at_least:g}; {int(models['passed'].sum())} models reach it, the "
         "others are crosses.",
         by_seed,
-        None
-        if after is None
-        else "Second panel: what came of each ablation seed's model; validation and test are different "
-        "videos, so the two axes differ in level.",
+        _words_after(study, shown) if shown else None,
     )
     return style.Chart("pretraining", "Pretrained models", caption, tuple(figures))
 
@@ -77,25 +81,32 @@ def _dots(axes: Axes, values: np.ndarray, places: np.ndarray, passed: np.ndarray
     axes.plot(values[~passed], places[~passed], "x", color=bad, markersize=5.5, markeredgewidth=1.6)
 
 
-def _after(study: Study, models: pd.DataFrame) -> Figure | None:
-    """Draw test values against those of the models that runs start from; None without two seeds."""
-    values = seed_values(study)
-    start = models[models["group"] == "ablation"].set_index("seed")["value"]
+def _arms_after(study: Study, values: pd.DataFrame) -> list[str]:
+    """Return the arms that are drawn against the models that they start from."""
     arms = dict.fromkeys([study.baseline, *(arm for family in study.families for arm in family.arms)])
-    seeds = start.index.intersection(values.index)
-    shown = [arm for arm in arms if arm in values and values.loc[seeds, arm].notna().sum() > 1]
-    # More than these nobody can tell apart.
-    shown = shown[:5]
-    if not shown:
-        return None
+    return [arm for arm in arms if values[arm].notna().sum() > 1][:_MOST_ARMS]
+
+
+def _words_after(study: Study, shown: Sequence[str]) -> str:
+    others = [arm for arm in study.arms if arm not in shown]
+    return style.sentences(
+        "Second panel: what came of each ablation seed's model; validation and test are different videos, so "
+        "the two axes differ in level.",
+        f"Drawn are {study.baseline} and the arms of families that have two seeds, at most {_MOST_ARMS}; "
+        f"left out: {join(others)}."
+        if others
+        else None,
+    )
+
+
+def _after(study: Study, metric: str, start: pd.Series, values: pd.DataFrame) -> Figure:
+    """Draw the arms' test values by seed against those of the models that the runs start from."""
     drawing, axes = style.figure(height=2.9)
     with style.styled():
-        for arm in shown:
-            colour = style.colour_of(study.arms, arm)
-            axes.plot(
-                start[seeds], values.loc[seeds, arm], "o", color=colour, label=arm, markersize=5, alpha=0.85
-            )
-        axes.set_xlabel(f"pretrained: {models.attrs['metric']} on validation")
+        for arm in values:
+            colour = style.colour_of(study.arms, str(arm))
+            axes.plot(start, values[arm], "o", color=colour, label=arm, markersize=5, alpha=0.85)
+        axes.set_xlabel(f"pretrained: {metric} on validation")
         axes.set_ylabel(f"{study.headline} on test")
         style.legend_below(drawing, axes)
     return drawing

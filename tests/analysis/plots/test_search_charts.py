@@ -3,6 +3,7 @@
 import functools
 import io
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from analysis.search.importance import importances
 from analysis.tables.table import NothingToShow
 from tests.analysis import made_up
 from tests.analysis.searched import PARAMETERS, manifest_of, run, settings
+from tests.analysis.tables.studies import write_searched
 
 OF_SEARCH = (
     contours_chart,
@@ -168,6 +170,20 @@ def test_names_of_arms_are_drawn_as_they_are_in_lines_that_fit(tmp_path):
     assert r"a $\x$ & <b>" in labels
     assert "an arm that has a\nrather long name" in labels
     assert r"a $\x$ &amp; &lt;b&gt;" in style.to_svg(drawing)
+
+
+def test_charts_of_arms_name_those_that_they_leave_out(tmp_path):
+    searched = load_study(write_searched(tmp_path / "searched"))
+    chart = pretraining_chart(searched)
+    (legend,) = chart.figures[-1].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cont", "+FSD", "both", "γ=0.1", "γ=1"]
+    assert "at most 5; left out: acmnet, γ=0 and shuffled." in chart.caption
+    assert "the line at 0 is cont itself. Mean" in arm_curves_chart(searched).caption
+    trials = searched.trials
+    lost = trials["arm"].isin(["acmnet", "γ=0"])
+    fewer = replace(searched, trials=trials.assign(status=trials["status"].mask(lost, "failed")))
+    words = "Left out, without an epoch in common with it: acmnet and γ=0."
+    assert words in arm_curves_chart(fewer).caption
 
 
 def test_grid_of_arms_is_drawn_in_the_order_of_its_values(study):
