@@ -1,5 +1,6 @@
 """A table as LaTeX with booktabs, to \\input into a paper."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -24,7 +25,6 @@ _ESCAPES: Final = {
     "<": "$<$",
     ">": "$>$",
     "|": "$|$",
-    '"': "''",
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
@@ -52,6 +52,7 @@ _ESCAPES: Final = {
     "\u202f": r"\,",
     "µ": r"$\mu$",
 }
+_OPENING: Final = re.compile(r'(?<![^\s(\[{/–—-])"')  # a straight quote, by what stands before it
 # What LaTeX sets without a package, in its default encodings of text (utf8) and of fonts (OT1).
 _LETTERS: Final = frozenset("ßæÆøØœŒłŁ")
 _ACCENTS: Final = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c")
@@ -99,7 +100,7 @@ def render(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is; a sign that its fonts lack is printed by its name."""
-    return "".join(map(_sign, " ".join(text.split(" "))))
+    return "".join(map(_sign, _OPENING.sub("“", text).replace('"', "”")))
 
 
 def _sign(sign: str) -> str:

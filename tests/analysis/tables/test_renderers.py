@@ -140,6 +140,12 @@ def test_latex_has_something_for_every_sign(sign: str, printed: str) -> None:
     assert latex.escape(sign) == printed
 
 
+def test_latex_opens_and_closes_straight_quotes() -> None:
+    text = 'the "best" of ("a b"), "c"/"d" and 5" of “both”'
+    assert latex.escape(text) == "the ``best'' of (``a b''), ``c''/``d'' and 5'' of ``both''"
+    assert latex.escape('"') == "``"
+
+
 def test_a_wide_terminal_shows_a_table_in_one_part() -> None:
     lines = shown(TABLE, 120)
     assert "base" in lines[5]
