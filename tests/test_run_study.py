@@ -104,10 +104,10 @@ def test_study_runs_to_its_table_and_shows_it_again(
     arms = pd.read_csv(out / "ablation.csv")
     assert set(arms[arms.arm == "FSD+LCS"].n) == {2}
 
-    started_s = time.monotonic()
     again = run(command())
     assert again.returncode == 0
-    assert time.monotonic() - started_s < 15
+    assert "writing the report" in done.stdout
+    assert "writing the report" not in again.stdout
     # The first line says how long the launch took; what is on record already is not said to be written.
     assert set(again.stdout.partition("\n\n")[2].splitlines()) <= set(done.stdout.splitlines())
 
