@@ -8,8 +8,8 @@ import pytest
 from analysis import ablation_table, load_study
 from analysis.ablation import COLUMNS, MissingRuns, missing_runs
 from study.records import RecordsError
+from tests.analysis.made_up import CONT, gaining
 
-CONT = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 GAINS = {
     "acmnet": [-1, 1, 0, 0, 0, 0, 0, 0],
     "+FSD": [1, 2, -1, 2, 1, 3, -1, 1],
@@ -19,7 +19,7 @@ GAINS = {
 }
 VALUES: dict[str, list[Any]] = {
     "cont": CONT,
-    **{arm: [c + g for c, g in zip(CONT, gain, strict=True)] for arm, gain in GAINS.items()},
+    **{arm: gaining(*gains) for arm, gains in GAINS.items()},
 }
 CONTEXT = {"random windows": [2.0, 3.0] * 4, "oracle-label windows": [25.0] * 8}
 

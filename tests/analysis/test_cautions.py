@@ -5,9 +5,8 @@ import pytest
 from analysis import ablation_table, load_study
 from analysis.cautions import Caution, cautions
 from study.rows import Cell, Row
-from tests.analysis.made_up import STARTED_AT, early_epoch, manifest
+from tests.analysis.made_up import CONT, STARTED_AT, early_epoch, gaining, manifest
 
-CONT = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 GAINS = {
     "acmnet": [-3, -4, -5, -3, -4, -5, -4, -3],
     "+FSD": [5, 6, 4, 7, 5, 6, 4, 5],
@@ -17,17 +16,13 @@ GAINS = {
 }
 VALUES: dict[str, list[Any]] = {
     "cont": CONT,
-    **{arm: [c + g for c, g in zip(CONT, gain, strict=True)] for arm, gain in GAINS.items()},
+    **{arm: gaining(*gains) for arm, gains in GAINS.items()},
 }
 
 
 def found(out: Any) -> dict[str, Caution]:
     study = load_study(out)
     return {caution.kind: caution for caution in cautions(study, ablation_table(study))}
-
-
-def shifted(*gains: float) -> list[float]:
-    return [c + g for c, g in zip(CONT, gains, strict=True)]
 
 
 def test_a_clear_result_leaves_only_what_no_result_can_lift(write_study: Any) -> None:
@@ -55,7 +50,7 @@ def test_an_arm_that_lost_seeds_may_be_the_only_one_with_too_few(write_study: An
 
 
 def test_an_interval_across_0_is_neither_a_difference_nor_none(write_study: Any) -> None:
-    by_kind = found(write_study({**VALUES, "+LCS": shifted(3, -2, 2, -1, 4, 0, 1, -1)}))
+    by_kind = found(write_study({**VALUES, "+LCS": gaining(3, -2, 2, -1, 4, 0, 1, -1)}))
     assert by_kind["interval across 0"].arms == by_kind["too little power"].arms == ("+LCS",)
     # mean 0.75, sd √(31.5 / 7) = 2.121, t(0.975, 7) · sd / √8 = 1.773
     assert "+LCS [−1.0, +2.5]" in by_kind["interval across 0"].words
@@ -65,8 +60,8 @@ def test_an_interval_across_0_is_neither_a_difference_nor_none(write_study: Any)
 
 def test_the_smallest_effect_is_not_left_out_of_the_seeds_needed(write_study: Any) -> None:
     # g = 0.888 · 1.125 / 2.900 = 0.345 needs 93; a mean of 0.0001 more than any number that is computed.
-    small = shifted(4, -3, 3, -2, 5, 1, 2, -1)
-    smallest = shifted(4.001, -4, 3, -3, 2, -2, 1, -1)
+    small = gaining(4, -3, 3, -2, 5, 1, 2, -1)
+    smallest = gaining(4.001, -4, 3, -3, 2, -2, 1, -1)
     by_kind = found(write_study({**VALUES, "+FSD": smallest, "+LCS": small}))
     words = by_kind["too little power"].words
     assert "more seeds: +FSD more than 100 (has 8), +LCS about 93 (has 8). An" in words
@@ -74,7 +69,7 @@ def test_the_smallest_effect_is_not_left_out_of_the_seeds_needed(write_study: An
 
 def test_interval_and_p_that_disagree(write_study: Any) -> None:
     # Six gains and two small losses: p = 8 / 256, twice that by Holm, but the t interval is [0.8, 5.3].
-    values = shifted(4, 5, -1.5, 4, 5, -1, 4, 5)
+    values = gaining(4, 5, -1.5, 4, 5, -1, 4, 5)
     by_kind = found(write_study({**VALUES, "+FSD": values, "+LCS": values}))
     assert by_kind["disagreement"].arms == ("+FSD", "+LCS")
     assert "+LCS [+0.8, +5.3] with Holm p = 0.062" in by_kind["disagreement"].words

@@ -17,15 +17,15 @@ from analysis.conclusion import conclude
 from study.records import RecordsError, Store, open_store
 from study.rows import Row
 from tests.analysis import made_up
+from tests.analysis.made_up import gaining
 
-SEED_VALUES = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
 NOISE = [0.1, -0.2, 0.3, -0.1, 0.2, -0.3, 0.2, -0.2]
 EFFECTS = {"acmnet": 0.0, "cont": 0.0, "+FSD": 0.05, "+LCS": 5.0, "FSD+LCS": 4.0}
 VALUES: dict[str, list[Any]] = {
-    arm: [v + e + (0 if arm == "cont" else noise) for v, noise in zip(SEED_VALUES, NOISE, strict=True)]
-    for arm, e in EFFECTS.items()
+    arm: gaining(*(effect + (0 if arm == "cont" else noise) for noise in NOISE))
+    for arm, effect in EFFECTS.items()
 }
-VALUES["shuffled order"] = [value + 1 for value in SEED_VALUES]
+VALUES["shuffled order"] = gaining(*[1] * 8)
 CONTEXT = {"random windows": [2.0, 3.0] * 4}
 LOST = "RuntimeError: CUDA out of memory\n[see the log|here] (trial.py:33)"
 
@@ -139,7 +139,7 @@ def test_the_sentence_credits_no_part_whose_removal_costs_nothing(write_study: A
 
 
 def test_the_sentence_knows_that_less_can_be_better(write_study: Any) -> None:
-    worse = {**VALUES, "+LCS": [value - 3 for value in SEED_VALUES]}
+    worse = {**VALUES, "+LCS": gaining(*[-3] * 8)}
     assert "score is shown to be worse than cont with +LCS" in sentence(write_study(worse))
     families = [{"name": "f", "metric": "cost", "arms": ["+LCS"], "against": "cont"}]
     space = space_with(families)

@@ -13,8 +13,7 @@ from analysis.conclusion import conclude
 from analysis.report.story import tell
 from analysis.tables import html, latex, markdown
 from analysis.tables.comparisons import comparisons_table
-
-BASE = [40.0, 50.0, 44.0, 46.0, 42.0, 48.0, 41.0, 49.0]
+from tests.analysis.made_up import CONT, gaining
 
 
 @pytest.mark.parametrize(
@@ -42,9 +41,8 @@ def test_the_interval_of_a_control_that_is_worse_is_nowhere_said_to_reach_0(
     write_study: Any, metric: str, ends: str
 ) -> None:
     # mean −2.09, sd 2.46, so ± 2.055
-    losses = [-4.57, 0.89, -4.07, 0.39, -3.57, -0.11, -5.07, -0.61]
-    control = [value + loss for value, loss in zip(BASE, losses, strict=True)]
-    values = {"cont": BASE, "FSD+LCS": BASE, "shuffled order": control}
+    control = gaining(-4.57, 0.89, -4.07, 0.39, -3.57, -0.11, -5.07, -0.61)
+    values = {"cont": CONT, "FSD+LCS": CONT, "shuffled order": control}
     out = write_study(values, headline=metric)
     study = load_study(out)
     console = Console(file=io.StringIO(), width=120)

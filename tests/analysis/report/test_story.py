@@ -9,25 +9,18 @@ from analysis.load import load_study
 from analysis.report.provenance import facts
 from analysis.report.story import Story, hours, tell
 from study.rows import Cell
-from tests.analysis.made_up import early_epoch, manifest
+from tests.analysis.made_up import CONT, early_epoch, gaining, manifest
 from tests.analysis.searched import definition
 
-BASE = [41.0, 42, 43, 44, 45, 46, 47, 48]
-
-
-def shifted(*by: float) -> list[float]:
-    return [value + step for value, step in zip(BASE, by, strict=True)]
-
-
-BETTER = shifted(2, 2.1, 1.9, 2, 2.2, 1.8, 2, 2)
-UNCLEAR = shifted(0.5, -0.5, 0.6, -0.4, 0.5, -0.6, 0.4, -0.5)
-WORSE = shifted(-2, -2.1, -1.9, -2, -2.2, -1.8, -2, -2)
+BETTER = gaining(2, 2.1, 1.9, 2, 2.2, 1.8, 2, 2)
+UNCLEAR = gaining(0.5, -0.5, 0.6, -0.4, 0.5, -0.6, 0.4, -0.5)
+WORSE = gaining(-2, -2.1, -1.9, -2, -2.2, -1.8, -2, -2)
 
 
 @pytest.fixture
 def told(write_study: Callable[..., Path]) -> Callable[..., Story]:
     def tell_of(values: dict[str, list[float]], **changes: object) -> Story:
-        study = load_study(write_study({"cont": BASE, **values}, **changes))
+        study = load_study(write_study({"cont": CONT, **values}, **changes))
         return tell(study, ablation_table(study))
 
     return tell_of
@@ -52,17 +45,17 @@ def test_smaller_is_better_where_the_metric_says_so(told: Callable[..., Story]) 
 def test_controls_that_do_as_well_are_named_against_the_gain(told: Callable[..., Story]) -> None:
     arms = {"+FSD": BETTER, "+LCS": BETTER, "FSD+LCS": BETTER}
     assert "not shown to come from" in told({**arms, "shuffled order": BETTER}).but
-    lost = told({**arms, "shuffled order": BASE}).but
+    lost = told({**arms, "shuffled order": CONT}).but
     assert "not shown" not in lost and "shuffled order (−2.0 [−2.1, −1.9]) is worse" in lost
 
 
 def test_no_gain_is_doubted_where_none_is_shown(told: Callable[..., Story]) -> None:
-    story = told({"+FSD": UNCLEAR, "+LCS": UNCLEAR, "FSD+LCS": UNCLEAR, "shuffled order": BASE})
+    story = told({"+FSD": UNCLEAR, "+LCS": UNCLEAR, "FSD+LCS": UNCLEAR, "shuffled order": CONT})
     assert "not shown to differ" in story.but and "the gain" not in story.but
 
 
 def test_intervals_of_controls_are_said_to_be_uncorrected_and_untested(told: Callable[..., Story]) -> None:
-    story = told({"+FSD": BETTER, "+LCS": UNCLEAR, "FSD+LCS": BETTER, "shuffled order": BASE})
+    story = told({"+FSD": BETTER, "+LCS": UNCLEAR, "FSD+LCS": BETTER, "shuffled order": CONT})
     assert "against FSD+LCS in score (95 % intervals, not corrected, no test), shuffled" in story.but
     better, unclear = story.answer.replace(". ", ".\n").splitlines()
     assert "its 95 % interval (of each comparison alone) over" in better
@@ -114,7 +107,7 @@ def test_what_needs_no_training_but_is_told_labels_is_said_to_be(told: Callable[
 
 
 def test_scores_without_training_are_no_trials(write_study: Callable[..., Path]) -> None:
-    study = load_study(write_study({"cont": BASE}, context={"random windows": [2.0] * 8}))
+    study = load_study(write_study({"cont": CONT}, context={"random windows": [2.0] * 8}))
     trials = next(fact.value for fact in facts(study) if fact.name == "Trials")
     assert trials == "9: 9 complete; 8 scores without training"
 
