@@ -91,10 +91,7 @@ def _panel(study: Study, rows: pd.DataFrame, values: pd.DataFrame, against: str)
                 fontweight="bold",
                 annotation_clip=False,
             )
-        axes.set_yticks(range(len(rows)), [style.wrapped(arm) for arm in rows["arm"]])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
+        style.name_rows(axes, [style.wrapped(arm) for arm in rows["arm"]])
         axes.set_title(f"minus {against}")
         axes.set_xlabel(f"difference in {study.headline}")
     return drawing

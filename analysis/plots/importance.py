@@ -56,11 +56,8 @@ def _panel(search: SearchRecords, table: pd.DataFrame, order: list[str], title: 
             colour = style.SERIES[0] if row["importance"] > chance else style.MUTED
             axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2.4, alpha=0.45)
             axes.plot(row["importance"], place, "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(order)), [labels[name] for name in order])
-        axes.set_ylim(-0.6, len(order) - 0.4)
+        style.name_rows(axes, [labels[name] for name in order])
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
         axes.set_title(f"{title} (n = {table['n'].iloc[0]})")
     return drawing

@@ -67,10 +67,7 @@ def _strip(
             _dots(axes, rows["value"].to_numpy(), place + offsets, rows["passed"].to_numpy())
         if study.gate is not None:
             axes.axvline(study.gate.at_least, color=style.BAD, linewidth=1.3, linestyle="--")
-        axes.set_yticks(range(len(groups)), list(reversed(names)))
-        axes.set_ylim(-0.6, len(groups) - 0.4)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
+        style.name_rows(axes, names[::-1])
         axes.set_xlabel(f"{models.attrs['metric']} on validation")
     return drawing
 

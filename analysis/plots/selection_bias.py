@@ -99,10 +99,7 @@ def _panel(study: Study, part: pd.DataFrame) -> Figure:
                 markeredgewidth=1.6,
                 label=label,
             )
-        axes.set_yticks(range(len(part)), [style.wrapped(label) for label in part["label"]])
-        axes.set_ylim(-0.6, len(part) - 0.4)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
+        style.name_rows(axes, [style.wrapped(label) for label in part["label"]])
         axes.set_title("the best seed" if is_seed else "the best epoch")
         axes.set_xlabel(f"{study.headline} on {part.iloc[0]['judged_on']}")
         style.legend_below(drawing, axes, columns=2)

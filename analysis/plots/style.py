@@ -162,6 +162,14 @@ def title(axes: Axes, words: str, below: str = "") -> None:
         ).set_color(MUTED)
 
 
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Give a panel a row for each name, from the bottom up."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
 def sentences(*parts: str | None) -> str:
     """Return a caption of whole sentences; those that are None or empty do not apply."""
     return " ".join(part for part in parts if part)
