@@ -165,7 +165,7 @@ def _runs(study: Study, arms: list[str], num_resamples: int, seed: int) -> dict[
     """Return each arm's complete runs by seed, or why one has no value in the resamples."""
     ground_truth, thresholds = scored_on(study)
     draws = _draw(ground_truth, num_resamples, seed)
-    seeds = next(iter(study.selections.values()))
+    seeds = study.main_seeds
     found: dict[str, dict[int, _Run | str]] = {arm: {} for arm in arms}
     for arm in arms:
         of_arm = arm_runs(study, arm, seeds)

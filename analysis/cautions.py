@@ -1,6 +1,6 @@
 """What a study's numbers do not support, and why, in words for its reader."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,7 +88,7 @@ def shared_seeds(study: Study) -> list[int]:
     """Return the seeds of the ablation that settings were chosen on too."""
     trials = study.trials
     chosen_on = trials.loc[trials["phase"].isin(["search", "confirm"]), "seed"]
-    return sorted(set(chosen_on) & set(_seeds(study)))
+    return sorted(set(chosen_on) & set(study.main_seeds))
 
 
 def _extensions(study: Study) -> list[str]:
@@ -103,7 +103,7 @@ def _extensions(study: Study) -> list[str]:
 
 
 def _missing(study: Study) -> Iterator[Caution]:
-    seeds = _seeds(study)
+    seeds = study.main_seeds
     counts: dict[str, int] = {}
     for group in missing_runs(study, seeds):
         counts[group.arm] = counts.get(group.arm, 0) + len(group.seeds)
@@ -258,10 +258,6 @@ def _context(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
                 f"that of {join(below)}.",
                 tuple(below),
             )
-
-
-def _seeds(study: Study) -> Sequence[int]:
-    return next(iter(study.selections.values()))
 
 
 def _of_arms(kind: Kind, lead: str, told: Mapping[str, str], rest: str = "") -> Iterator[Caution]:

@@ -119,7 +119,7 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
 
 
 def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:
-    seeds = next(iter(study.selections.values()))
+    seeds = study.main_seeds
     missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
     if missing:
         yield f"{missing} of {len(study.arms) * len(seeds)} runs {plural(missing, 'is', 'are')} missing (⚠)"

@@ -35,7 +35,6 @@ _NEEDED_COLUMNS: Final = (
     *("failure", "failure_kind", "attempts", "host", "started_at", "ended_at", "epochs", "chosen_epoch"),
     *("wall_s", "cpu_s", "gpu_s", "settings"),
 )
-
 _PREDICTION_COLUMNS: Final = ("video", "label", "start_s", "end_s", "score")
 _OPTIONAL: Final = (dict, type(None))
 # What a manifest's entries have to be for all that reads them later.
@@ -184,6 +183,11 @@ class Study:
         """The selections of ablation seeds that have a table, the main one first."""
         gated = {} if self.gated_seeds is None else {"gated": self.gated_seeds}
         return {**gated, "ungated": self.ungated_seeds}
+
+    @property
+    def main_seeds(self) -> tuple[int, ...]:
+        """The ablation seeds that conclusions rest on."""
+        return self.ungated_seeds if self.gated_seeds is None else self.gated_seeds
 
 
 def load_study(out: str | Path) -> Study:

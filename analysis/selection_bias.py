@@ -217,7 +217,7 @@ def _confirmations(search: SearchRecords) -> tuple[pd.Series, tuple[int, ...]]:
 
 def _scores(study: Study, arm: str) -> tuple[pd.DataFrame, NDArray[np.float64], NDArray[np.float64]]:
     """Return the runs of an arm by seed, and their headline on test and on validation; nan if not known."""
-    runs = arm_runs(study, arm, next(iter(study.selections.values())))
+    runs = arm_runs(study, arm, study.main_seeds)
     column = f"validation/{study.headline}"
     validation = runs[column] if column in runs else pd.Series(np.nan, runs.index)
     return runs, final_values(runs, study.headline), np.asarray(validation, dtype=np.float64)

@@ -40,7 +40,7 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
     missing = {}
     for arm in arms:
         lacking = []
-        for seed in next(iter(study.selections.values())):
+        for seed in study.main_seeds:
             try:
                 trial, recorded = trials[arm, seed]
                 detections = as_detections(study.predictions(trial), ground_truth)

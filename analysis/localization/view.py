@@ -62,7 +62,7 @@ def open_views(study: Study, arms: Sequence[str]) -> tuple[View, ...]:
 
     Raises NothingToShow if no seed has.
     """
-    seeds = next(iter(study.selections.values()))
+    seeds = study.main_seeds
     done = study.trials[(study.trials["phase"] == "ablation") & (study.trials["status"] == "complete")]
     numbers = {
         (arm, seed): trial for arm, seed, trial in zip(done["arm"], done["seed"], done["trial"], strict=True)

@@ -40,7 +40,7 @@ def ablation_chart(study: Study) -> style.Chart:
 def seed_values(study: Study) -> pd.DataFrame:
     """Return the headline metric on test, one row per ablation seed and one column per arm."""
     trials = study.trials
-    seeds = next(iter(study.selections.values()))
+    seeds = study.main_seeds
     runs = trials[
         (trials["phase"] == "ablation")
         & trials["arm"].isin(study.arms)

@@ -74,7 +74,7 @@ def _panel(study: Study, part: pd.DataFrame) -> Figure:
     with style.styled():
         for place, (_, row) in enumerate(part.iterrows()):
             if is_seed:
-                runs = arm_runs(study, row["label"], next(iter(study.selections.values())))
+                runs = arm_runs(study, row["label"], study.main_seeds)
                 values = final_values(runs, study.headline)
                 axes.plot(values, [place] * len(values), ".", color=style.MUTED, markersize=4, alpha=0.7)
             axes.plot(

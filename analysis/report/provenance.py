@@ -55,7 +55,7 @@ def facts(study: Study) -> list[Fact]:
     untrained = len(study.trials) - len(trials)
     beside = f"; {count(untrained, 'score')} without training" if untrained else ""
     cpu_h, gpu_h = trials["cpu_s"].sum() / 3600, trials["gpu_s"].sum() / 3600
-    seeds = len(next(iter(study.selections.values())))
+    seeds = len(study.main_seeds)
     found = [
         Fact("Data", f"{study.data}, fold {study.fold}"),
         Fact("Recipe", study.recipe),

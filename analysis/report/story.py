@@ -199,7 +199,7 @@ def _spent(study: Study) -> str:
 
 
 def _state(study: Study) -> str:
-    seeds = next(iter(study.selections.values()))
+    seeds = study.main_seeds
     missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
     if missing:
         wanted = len(study.arms) * len(seeds)

@@ -70,7 +70,7 @@ class _Part:
     def __init__(self, study: Study, table: pd.DataFrame, averages_only: bool) -> None:
         self.study = study
         self.metrics = paper_metrics(study, averages_only=averages_only)
-        self._seeds = next(iter(study.selections.values()))
+        self._seeds = study.main_seeds
         main = main_table(study, table)
         # An arm's first comparison is the one with the baseline, in a family if it belongs to one.
         self._rows = {

@@ -56,8 +56,8 @@ def _table(study: Study, intervals: IntervalKind) -> Table:
 
 def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
     n, wanted = int(row["n"]), int(row["n"] + row["n_missing"])
-    seeds = next(iter(study.selections.values()))
-    trials = paired_trials(study, seeds, Comparison(row["arm"], row["baseline"]), row["metric"])
+    comparison = Comparison(row["arm"], row["baseline"])
+    trials = paired_trials(study, study.main_seeds, comparison, row["metric"])
     short = f"{wanted - n} of {wanted} pairs of {row['arm']} and {row['baseline']} are not complete"
     yield Cell(row["arm"])
     yield Cell(str(n) if n == wanted else f"{n} of {wanted}", n, trials, None if n == wanted else short)

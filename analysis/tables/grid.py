@@ -128,8 +128,7 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
 
 def _trials(study: Study, row: pd.Series) -> tuple[int, ...]:
     against = row["baseline"] if pd.notna(row["baseline"]) else None
-    seeds = next(iter(study.selections.values()))
-    return paired_trials(study, seeds, Comparison(row["arm"], against), study.headline)
+    return paired_trials(study, study.main_seeds, Comparison(row["arm"], against), study.headline)
 
 
 def _reason(row: pd.Series) -> str:
