@@ -47,6 +47,18 @@ class Comparison(NamedTuple):
     against: str | None
 
 
+class PairedTrials(NamedTuple):
+    """The trials of the n pairs that a row of the table rests on; `against` is empty if there is none."""
+
+    arm: tuple[int, ...]
+    against: tuple[int, ...]
+
+    @property
+    def both(self) -> tuple[int, ...]:
+        """Those that a difference rests on."""
+        return self.arm + self.against
+
+
 class MissingRuns(NamedTuple):
     """Wanted seeds of an arm without a result, and why."""
 
@@ -153,13 +165,12 @@ def final_values(runs: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(counts, values, np.nan)
 
 
-def paired_trials(study: Study, seeds: Sequence[int], comparison: Comparison, metric: str) -> tuple[int, ...]:
-    """Return the arm's trials that a row of the table rests on."""
-    runs = arm_runs(study, comparison.arm, seeds)
-    paired = np.isfinite(final_values(runs, metric))
-    if comparison.against is not None:
-        paired &= np.isfinite(final_values(arm_runs(study, comparison.against, seeds), metric))
-    return tuple(int(trial) for trial in runs.loc[paired, "trial"])
+def paired_trials(study: Study, seeds: Sequence[int], comparison: Comparison, metric: str) -> PairedTrials:
+    """Return the trials that a row of the table rests on."""
+    runs = [arm_runs(study, arm, seeds) for arm in comparison if arm is not None]
+    paired = np.all([np.isfinite(final_values(of_arm, metric)) for of_arm in runs], axis=0)
+    trials = [tuple(int(trial) for trial in of_arm.loc[paired, "trial"]) for of_arm in runs]
+    return PairedTrials(trials[0], trials[1] if comparison.against is not None else ())
 
 
 def _rows(

@@ -133,7 +133,7 @@ class _Part:
     def _trials(self, arm: str, metric: str) -> tuple[int, ...]:
         is_alone = arm == self.study.baseline or arm in self._context
         comparison = Comparison(arm, None if is_alone else self.study.baseline)
-        return paired_trials(self.study, self._seeds, comparison, metric)
+        return paired_trials(self.study, self._seeds, comparison, metric).arm
 
     def _reason(self, arm: str) -> str:
         return _reason(self.study, self._seeds, (arm, self.study.baseline))

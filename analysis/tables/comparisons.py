@@ -60,28 +60,29 @@ def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
     trials = paired_trials(study, study.main_seeds, comparison, row["metric"])
     short = f"{wanted - n} of {wanted} pairs of {row['arm']} and {row['baseline']} are not complete"
     yield Cell(row["arm"])
-    yield Cell(str(n) if n == wanted else f"{n} of {wanted}", n, trials, None if n == wanted else short)
+    pairs = str(n) if n == wanted else f"{n} of {wanted}"
+    yield Cell(pairs, n, trials.both, None if n == wanted else short)
     if not n:
         yield from [Cell("", missing=short)] * 8
         return
     shown = "unclear" if pd.isna(row["p_holm"]) else verdict(row, study.metrics[row["metric"]])
-    yield Cell(mean_sd(row, digits), float(row["mean"]), trials)
+    yield Cell(mean_sd(row, digits), float(row["mean"]), trials.arm)
     yield Cell(
         signed(row["diff"], digits),
         float(row["diff"]),
-        trials,
+        trials.both,
         significant=None if shown == "unclear" else shown,
     )
     if n < 2:
-        yield from [Cell("", trials=trials, missing="one pair tells no spread")] * 5
+        yield from [Cell("", trials=trials.both, missing="one pair tells no spread")] * 5
     else:
-        yield Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials)
+        yield Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials.both)
         for name in ("p", "p_holm"):
-            yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials)
-        yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials)
+            yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials.both)
+        yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials.both)
         needed = row["seeds_needed"]
-        yield Cell(seeds_needed(row), None if pd.isna(needed) else float(needed), trials)
-    yield Cell(f"{row['wins']}/{n}", int(row["wins"]), trials)
+        yield Cell(seeds_needed(row), None if pd.isna(needed) else float(needed), trials.both)
+    yield Cell(f"{row['wins']}/{n}", int(row["wins"]), trials.both)
 
 
 def _notes(study: Study, rows: pd.DataFrame, intervals: IntervalKind) -> Iterator[str]:

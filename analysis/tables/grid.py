@@ -6,7 +6,7 @@ from typing import Final
 import pandas as pd
 
 from analysis._text import NONE, decimals, interval, mean_sd, p_value, signed
-from analysis.ablation import Comparison, ablation_table, main_table, paired_trials
+from analysis.ablation import Comparison, PairedTrials, ablation_table, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind
 from analysis.load import Study
@@ -94,7 +94,7 @@ def _best(study: Study, table: pd.DataFrame, grid: Grid) -> str | None:
 
 def _own_cells(study: Study, row: pd.Series, digits: int, is_best: bool) -> Iterator[Cell]:
     n, wanted = int(row["n"]), int(row["n"] + row["n_missing"])
-    trials = _trials(study, row)
+    trials = _trials(study, row).arm
     reason = None if n == wanted else _reason(row)
     yield Cell(str(n) if n == wanted else f"{n} of {wanted}", n, trials, reason)
     if n:
@@ -109,7 +109,7 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
         return [Cell(NONE)] * 3
     if not row["n"]:
         return [Cell("", missing=_reason(row))] * 3
-    trials = _trials(study, row)
+    trials = _trials(study, row).both
     shown = "unclear" if pd.isna(row["p_holm"]) else verdict(row, study.metrics[study.headline])
     significant = None if shown == "unclear" else shown
     p = row["p_holm"]
@@ -126,7 +126,7 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
     ]
 
 
-def _trials(study: Study, row: pd.Series) -> tuple[int, ...]:
+def _trials(study: Study, row: pd.Series) -> PairedTrials:
     against = row["baseline"] if pd.notna(row["baseline"]) else None
     return paired_trials(study, study.main_seeds, Comparison(row["arm"], against), study.headline)
 

@@ -213,7 +213,7 @@ def test_a_difference_within_the_grid_says_on_how_many_pairs_it_rests(study: Stu
     (row,) = (row for row in table.rows if row.cells[0].text == "1")
     from_baseline, within = row.cells[3], row.cells[6]
     assert (row.cells[1].text, from_baseline.missing) == ("8", None)
-    assert (within.text, len(within.trials)) == ("+2.0", 5)
+    assert (within.text, len(within.trials)) == ("+2.0", 2 * 5)
     assert within.missing == "3 of 8 pairs of γ=1 and γ=0 are not complete"
 
 

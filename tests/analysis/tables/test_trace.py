@@ -5,6 +5,8 @@ import pytest
 from analysis.__main__ import main
 from analysis.load import load_study
 from analysis.tables.ablation_paper import paper_table
+from analysis.tables.comparisons import comparisons_table
+from analysis.tables.grid import grid_table
 from analysis.tables.table import NothingToShow
 from analysis.tables.trace import cells_table, find_cells, ranges, trials_table
 from tests.analysis.tables.studies import HEADLINE, write_searched
@@ -22,6 +24,21 @@ def test_a_cell_leads_to_the_trials_that_give_its_value(out: Path) -> None:
     assert trials.long["arm"].unique().tolist() == ["both"]
     assert trials.long[f"test/{HEADLINE}"].mean() == pytest.approx(found.cell.value)
     assert "= 43.5 ± 2.4, from 8 trials of" in trials.title
+
+
+def test_a_difference_leads_to_the_trials_of_both_arms(out: Path) -> None:
+    study = load_study(out)
+    for table, row in ((comparisons_table(study), "+FSD"), (grid_table(study), "1")):
+        for column in (each for each in table.columns[1:] if each.group != "within the grid"):
+            cells = find_cells(table, [study], row, column.name)
+            arms = set(trials_table(cells[0]).long["arm"])
+            of_arm = column.name in ("mean ± sd", "seeds")
+            assert ("cont" in arms) != of_arm, column
+            assert len(arms) == (1 if of_arm else 2), column
+    (found,) = find_cells(comparisons_table(study), [study], "+FSD", "difference")
+    values = trials_table(found).long.pivot(index="seed", columns="arm", values=f"test/{HEADLINE}")
+    assert len(values) == 7  # of +FSD one seed has failed
+    assert (values["+FSD"] - values["cont"]).mean() == pytest.approx(found.cell.value)
 
 
 @pytest.mark.parametrize("name", ["0.1:0.3", "average mAP@tIoU 0.1:0.3", "mAP@0.1:0.3"])
