@@ -1,5 +1,6 @@
 """How a trial aligns two videos of a class: similarity tables, expected alignments and best paths."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +25,7 @@ class Alignment:
     similarity: np.ndarray  # (N, M) cosine
     first_s: np.ndarray  # (N,) start of each snippet
     second_s: np.ndarray  # (M,)
-    value: float | None  # at the trial's temperature; None in records that do not tell
+    score: float | None  # of the best path, so that arms of other temperatures compare; None in old records
     expected: np.ndarray | None  # (N, M) derivative of the value: how surely a cell is part of the alignment
     path: np.ndarray | None  # (P, 2) rows and columns on the best path, in order; for LCS its matches
 
@@ -41,7 +42,8 @@ def alignment(study: Study, view: View, pair: tuple[str, str], kind: str) -> Ali
         arrays[f"{prefix}_snippets_{member}"] * _snippet_s(study, view, video)
         for member, video in zip(("first", "second"), pair, strict=True)
     ]
-    has_path = f"{prefix}_path" in arrays
+    # Every step of a path goes down, right or both, so that reading by rows keeps its order.
+    path = np.argwhere(arrays[f"{prefix}_path"] > 0) if f"{prefix}_path" in arrays else None
     return Alignment(
         kind=kind,
         arm=view.arm,
@@ -51,11 +53,20 @@ def alignment(study: Study, view: View, pair: tuple[str, str], kind: str) -> Ali
         similarity=arrays[TABLES[kind]],
         first_s=starts[0],
         second_s=starts[1],
-        value=float(arrays[f"{prefix}_value"]) if has_path else None,
-        expected=arrays[f"{prefix}_expected"] if has_path else None,
-        # Every step of a path goes down, right or both, so that reading by rows keeps its order.
-        path=np.argwhere(arrays[f"{prefix}_path"] > 0) if has_path else None,
+        score=None if path is None else _score(path, arrays, kind),
+        expected=None if path is None else arrays[f"{prefix}_expected"],
+        path=path,
     )
+
+
+def _score(path: np.ndarray, arrays: Mapping[str, np.ndarray], kind: str) -> float:
+    """Return Σ similarity of a path's cells, and for FSD Σ gap of those reached by a step down or right."""
+    score = arrays[TABLES[kind]][*path.T].sum()
+    if kind == "FSD":
+        gaps = arrays["fsd_gap"][*path.T]
+        # Into the first cell lead a diagonal and gaps, all from a border of 0: the best of them.
+        score += max(0.0, gaps[0]) + gaps[1:][(np.diff(path, axis=0) == 0).any(axis=1)].sum()
+    return float(score)
 
 
 def _snippet_s(study: Study, view: View, video: str) -> float:

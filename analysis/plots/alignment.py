@@ -25,9 +25,12 @@ _BOTTOM: Final = 0.27  # of the axes, in heights of the figure
 _TALL: Final = 0.64
 _WORDS: Final = {
     "FSD": "Fine-grained sequence distance (FSD): dots are the expected alignment (size: derivative of the "
-    "value to the cell at the trial's temperature), the line is the best path of the plain maximum.",
+    "value to the cell at the trial's temperature), the line is the best path of the plain maximum. Its number "
+    "is what it collects: match similarity in each cell and gap similarity (not drawn) at each step down or "
+    "right, so a path with many such steps can be worth more than the diagonal.",
     "LCS": "Longest common subsequence (LCS): dots are the expected matches (size: derivative of the value "
-    "to the cell), the line joins the matches of the plain maximum, whose similarity exceeds the threshold.",
+    "to the cell), the line joins the matches of the plain maximum, whose similarity exceeds the "
+    "threshold; its number is their sum.",
 }
 
 
@@ -99,8 +102,8 @@ def _panel(drawn: Alignment, colours: tuple[float, float]) -> Figure:
         for width, colour in ((2.4, _EDGE), (1.1, _ON_MAP)):
             axes.plot(drawn.path[:, 1], drawn.path[:, 0], color=colour, lw=width)
         axes.scatter(columns, rows, s=size, color=_ON_MAP, edgecolors=_EDGE, lw=0.5, zorder=3)
-    value = "" if drawn.value is None else f", {drawn.kind} {drawn.value:.2f}"
-    axes.set_title(f"{drawn.arm}, seed {drawn.seed}{value}")
+    score = "" if drawn.score is None else f", path {drawn.score:.2f}"
+    axes.set_title(f"{drawn.arm}, seed {drawn.seed}{score}")
     axes.grid(visible=False)
     for axis, starts_s in ((axes.xaxis, drawn.second_s), (axes.yaxis, drawn.first_s)):
         places = np.unique(np.linspace(0, len(starts_s) - 1, 6).round().astype(int))

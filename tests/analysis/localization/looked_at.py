@@ -101,6 +101,8 @@ def _details(rng: np.random.Generator, older: bool) -> dict[str, np.ndarray]:
         for member in ("first", "second"):
             arrays[f"{pair}/{kind}_snippets_{member}"] = np.arange(length) * 2
         arrays[f"{pair}/{kind}_{table}"] = rng.uniform(0.2, 1, (length, length))
+        if kind == "fsd":
+            arrays[f"{pair}/fsd_gap"] = np.full((length, length), 0.1)
         if not older:
             arrays[f"{pair}/{kind}_path"] = np.eye(length)
             arrays[f"{pair}/{kind}_expected"] = 0.8 * np.eye(length)

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.load import load_study
-from analysis.localization.alignment import alignment
+from analysis.localization.alignment import TABLES, alignment
 from analysis.localization.errors import errors_table, read_errors
 from analysis.localization.timeline import timeline
 from analysis.localization.view import open_views, shown_arms
 from analysis.tables.table import NothingToShow
+from ftcl.dp import fsd, lcs
 from study.records import RecordsError, details_name, open_store, predictions_name, write_predictions
 from tests.analysis import made_up
 from tests.analysis.localization import looked_at
@@ -85,15 +87,40 @@ def test_an_alignment_has_its_path_in_order_and_the_times_of_its_snippets(out: P
     study = load_study(out)
     (view,) = open_views(study, ["cont"])
     found = alignment(study, view, looked_at.PAIR, "FSD")
-    assert (found.first, found.second, found.value) == ("v1", "v0", 2.5)
+    assert (found.first, found.second) == ("v1", "v0")
     assert found.path is not None
     assert found.path.tolist() == [[0, 0], [1, 1], [2, 2]]
     assert found.first_s.tolist() == [0, 1, 2]
     older = load_study(looked_at.write(tmp_path / "older", older=True))
     (view,) = open_views(older, ["cont"])
     found = alignment(older, view, looked_at.PAIR, "LCS")
-    assert (found.path, found.expected, found.value) == (None, None, None)
+    assert (found.path, found.expected, found.score) == (None, None, None)
     assert found.similarity.shape == (6, 6)
+
+
+@pytest.mark.parametrize("gap", [0.1, -0.1, 0.9])
+def test_the_score_of_a_path_is_the_value_at_the_plain_maximum_whatever_the_arms_temperature(
+    out: Path, gap: float
+) -> None:
+    # The value on record is a soft maximum, which grows with the temperature: between arms it is no evidence.
+    rng = np.random.default_rng(0)
+    match_1NM, similarity_1NM = torch.tensor(rng.uniform(0.2, 1, (2, 1, 4, 6))).requires_grad_()
+    gap_1NM = torch.tensor(gap + rng.uniform(-0.05, 0.05, (1, 4, 6)))
+    path = out / details_name(looked_at.trials(out)["cont", 0])
+    with np.load(path) as arrays:
+        changed = dict(arrays)
+    pair = "|".join(looked_at.PAIR)
+    values = {"FSD": fsd(match_1NM, gap_1NM, 0.0), "LCS": lcs(similarity_1NM, 0.5)}
+    for kind, table_1NM in (("FSD", match_1NM), ("LCS", similarity_1NM)):
+        (slope_1NM,) = torch.autograd.grad(values[kind].sum(), table_1NM)
+        changed[f"{pair}/{kind.lower()}_path"] = slope_1NM[0].numpy()
+        changed[f"{pair}/{TABLES[kind]}"] = table_1NM[0].detach().numpy()
+    changed[f"{pair}/fsd_gap"] = gap_1NM[0].numpy()
+    np.savez(path, **changed)
+    study = load_study(out)
+    (view,) = open_views(study, ["cont"])
+    for kind, value in values.items():
+        assert alignment(study, view, looked_at.PAIR, kind).score == pytest.approx(value.item())
 
 
 def test_errors_of_arms_are_means_over_seeds(out: Path) -> None:
