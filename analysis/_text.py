@@ -65,7 +65,7 @@ def _line(study: Study, row: pd.Series, digits: int) -> Line:
         seeds=f"{row['n']}/{wanted} ⚠" if row["n_missing"] else str(row["n"]),
         mean=mean_sd(row, digits),
         diff=signed(row["diff"], digits) if compared else NONE,
-        interval=interval(row["ci_low"], row["ci_high"], digits) if compared else NONE,
+        interval=row_interval(row, digits) if compared else NONE,
         p=p_value(row["p"]),
         p_holm=p_value(row["p_holm"]),
         wins=f"{row['wins']}/{row['n']}" if compared else NONE,
@@ -101,6 +101,12 @@ def signed(value: float, digits: int) -> str:
     """Return a difference with its sign; one that rounds to 0 has none."""
     text = number(value, digits)
     return f"+{text}" if round(value, digits) > 0 else text
+
+
+def row_interval(row: pd.Series, digits: int) -> str:
+    """Return the interval of a row's difference: BCa's if the table was made with it."""
+    kind = "bca" if "bca_low" in row else "ci"
+    return interval(row[f"{kind}_low"], row[f"{kind}_high"], digits)
 
 
 def interval(low: float, high: float, digits: int) -> str:

@@ -38,6 +38,7 @@ COLUMNS: Final = (
     "seeds_low",
     "seeds_high",
 )
+BCA_COLUMNS: Final = ("bca_low", "bca_high")
 
 
 class Comparison(NamedTuple):
@@ -74,16 +75,18 @@ def ablation_table(study: Study, intervals: IntervalKind = "t") -> pd.DataFrame:
     and controls compare with other arms, then context. p and p_holm stand only in the rows of a family: its
     arms on its metric. With a gate there is one such table per selection of seeds, and a last column `seeds`
     tells them apart: "gated" first, then "ungated".
-    ci_low and ci_high are those of the paired t, or BCa's. effect is Hedges's g_z, with the interval of the
+    ci_low and ci_high are those of the paired t. With intervals="bca" bca_low and bca_high come last: to be
+    printed, and too narrow to rest verdicts on. effect is Hedges's g_z, with the interval of the
     population's effect; seeds_needed is for 80 % power, in the rows of a family at the strictest level of
     Holm's, seeds_low and seeds_high for the ends of that interval (missing: analysis.power.SeedsNeeded).
     Raises RecordsError if the records hold two results for one arm and seed.
     """
+    columns = (*COLUMNS, *BCA_COLUMNS) if intervals == "bca" else COLUMNS
     tables = []
     for selection, seeds in study.selections.items():
         wanted = [*comparisons(study), *(Comparison(arm, None) for arm in context_arms(study))]
         rows = [row for comparison in wanted for row in _rows(study, seeds, comparison, intervals)]
-        table = _with_holm(pd.DataFrame(rows, columns=COLUMNS), study)
+        table = _with_holm(pd.DataFrame(rows, columns=columns), study)
         tables.append(table if study.gate is None else table.assign(seeds=selection))
     counts = dict.fromkeys(("wins", "seeds_needed", "seeds_low", "seeds_high"), "Int64")
     return pd.concat(tables, ignore_index=True).astype(counts)
@@ -201,7 +204,7 @@ def _rows(
         row |= {"diff": result.mean, "ci_low": result.ci_low, "ci_high": result.ci_high, "wins": result.wins}
         differences = paired_differences(values, other)
         if intervals == "bca":
-            row["ci_low"], row["ci_high"] = bca_interval(differences)
+            row |= zip(BCA_COLUMNS, bca_interval(differences), strict=True)
         effect = effect_size(differences)
         row |= {"effect": effect.g_z, "effect_low": effect.low, "effect_high": effect.high}
         families = [family for family in study.families if _belongs(family, comparison, metric)]
@@ -227,4 +230,5 @@ def _with_holm(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         p_holm[members] = holm(table.loc[members, "p"].tolist())
     effect = ["effect", "effect_low", "effect_high"]
     numbers = ["mean", "sd", "diff", "ci_low", "ci_high", "p", "p_holm", *effect]
+    numbers += [name for name in BCA_COLUMNS if name in table]
     return table.assign(p_holm=p_holm).astype(dict.fromkeys(numbers, np.float64))

@@ -105,7 +105,7 @@ def _table(study: Study) -> Table:
             "the headline is computed anew from the recorded detections; 2.5 and 97.5 % quantiles. The "
             "trained models stay as they are.",
             "This is the variance of the test set: how far a difference hangs on which videos are in it. It "
-            "says nothing of other training seeds, for which the interval over seeds stands.",
+            "says nothing of other training seeds, for which the interval over seeds (paired t) stands.",
             "Neither interval holds both: for other seeds on other videos it is wider than either. Neither "
             "is corrected for the number of rows.",
             "Videos are taken as independent; where several show one person or place, the true interval is "

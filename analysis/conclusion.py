@@ -115,7 +115,8 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
         )
         removed = "this control removes" if len(as_good) == 1 else "these controls remove"
         credit = f", so the gain is not shown to come from what {removed}" if gain and as_good else ""
-        yield f"of the controls against {against} (95 % intervals, uncorrected), {join(told)}{credit}"
+        kind = "95 % paired-t intervals, uncorrected"
+        yield f"of the controls against {against} ({kind}), {join(told)}{credit}"
 
 
 def _caveats(study: Study, table: pd.DataFrame) -> Iterable[str]:

@@ -17,6 +17,7 @@ from analysis.conclusion import conclude
 from analysis.intervals import IntervalKind
 from analysis.load import Study, load_study
 from analysis.markdown import ablation_markdown
+from analysis.tables.comparisons import interval_note
 from study.records import Store
 
 FORMATS: Final = ("csv", "md")
@@ -65,7 +66,7 @@ def show_ablation(out: str | Path, console: Console, formats: Collection[str] = 
 
 def print_ablation_of(study: Study, console: Console, intervals: IntervalKind = "t") -> None:
     """Print the ablation of a study that has been read."""
-    _print(study, ablation_table(study, intervals), console)
+    _print(study, ablation_table(study, intervals), intervals, console)
 
 
 def write_ablation_of(
@@ -91,7 +92,7 @@ def _require_known(formats: Collection[str]) -> None:
         raise ValueError(f"unknown format {unknown[0]}; there are {', '.join(FORMATS)}")
 
 
-def _print(study: Study, table: pd.DataFrame, console: Console) -> None:
+def _print(study: Study, table: pd.DataFrame, intervals: IntervalKind, console: Console) -> None:
     titles = selection_titles(study)
     console.print()
     console.print(Text(study.title, style="bold"))
@@ -109,6 +110,9 @@ def _print(study: Study, table: pd.DataFrame, console: Console) -> None:
             console.print(Text("missing", style="italic dim"))
             console.print(Text("\n".join(f"⚠ {note}" for note in notes), style="yellow"))
             console.print()
+    if intervals != "t":
+        console.print(Text(interval_note(table, intervals), style="yellow"))
+        console.print()
     console.print(Text(conclude(study, table)))
 
 

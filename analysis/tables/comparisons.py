@@ -5,7 +5,16 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import decimals, effect, interval, main_metrics, mean_sd, p_value, seeds_needed, signed
+from analysis._text import (
+    decimals,
+    effect,
+    main_metrics,
+    mean_sd,
+    p_value,
+    row_interval,
+    seeds_needed,
+    signed,
+)
 from analysis.ablation import Comparison, ablation_table, context_arms, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind, coverage_at, measured_n
@@ -76,7 +85,7 @@ def _cells(study: Study, row: pd.Series, digits: int) -> Iterator[Cell]:
     if n < 2:
         yield from [Cell("", trials=trials.both, missing="one pair tells no spread")] * 5
     else:
-        yield Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials.both)
+        yield Cell(row_interval(row, digits), trials=trials.both)
         for name in ("p", "p_holm"):
             yield Cell(p_value(row[name]), None if pd.isna(row[name]) else float(row[name]), trials.both)
         yield Cell(effect(row), None if pd.isna(row["effect"]) else float(row["effect"]), trials.both)
@@ -117,12 +126,13 @@ def interval_note(rows: pd.DataFrame, intervals: IntervalKind) -> str:
     """Return what kind of interval a table has, and how often such ones hold the true mean at this n."""
     counts = rows.loc[rows["n"] > 1, "n"]
     text = f"95 % interval: {_NAMES[intervals]}, not corrected for the number of rows"
+    rest = " What counts as shown rests on paired-t intervals all the same." if intervals == "bca" else ""
     if counts.empty:
-        return f"{text}."
+        return f"{text}.{rest}"
     n = measured_n(int(counts.min()))
     nearest = "" if n == counts.min() else f" (the nearest n below {counts.min()} that was measured)"
     normal, skewed = (100 * coverage_at(n, intervals, shape) for shape in ("normal", "skewed"))
     return (
         f"{text}; of such intervals of {n} normal differences{nearest} {normal:.0f} % held the true mean "
-        f"when measured, of skewed ones {skewed:.0f} %."
+        f"when measured, of skewed ones {skewed:.0f} %.{rest}"
     )

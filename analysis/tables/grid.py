@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import NONE, decimals, interval, mean_sd, p_value, signed
+from analysis._text import NONE, decimals, mean_sd, p_value, row_interval, signed
 from analysis.ablation import Comparison, PairedTrials, ablation_table, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind
@@ -121,7 +121,7 @@ def _difference_cells(study: Study, row: pd.Series, digits: int) -> list[Cell]:
             missing=_reason(row) if row["n_missing"] else None,
             significant=significant,
         ),
-        Cell(interval(row["ci_low"], row["ci_high"], digits), trials=trials),
+        Cell(row_interval(row, digits), trials=trials),
         Cell(p_value(p), None if pd.isna(p) else float(p), trials),
     ]
 

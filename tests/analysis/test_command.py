@@ -8,6 +8,7 @@ import pytest
 
 from analysis.__main__ import main
 from tests.analysis.localization import looked_at
+from tests.analysis.made_up import CONT, gaining, write_study
 from tests.analysis.tables.studies import write_searched
 
 
@@ -166,6 +167,23 @@ def test_bca_intervals_are_said_where_they_stand(out: Path) -> None:
     assert main([str(out), "--intervals", "bca", "--format", "md"]) == 0
     assert "95 % interval: BCa" in (out / "ablation.md").read_text()
     assert "95 % interval: BCa" in (out / "tables/comparisons.md").read_text()
+
+
+def test_bca_intervals_decide_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # The paired t's interval of the differences between control and FSD+LCS is [−0.05, +1.75], BCa's
+    # [+0.16, +1.55].
+    gains = (0.1, -0.4, -0.5, 1.1, 1.2, 2.4, 0.8, 2.1)
+    arms = ("acmnet", "cont", "+FSD", "+LCS", "FSD+LCS")
+    write_study(tmp_path, {**dict.fromkeys(arms, CONT), "shuffled order": gaining(*gains)})
+    shown = {}
+    for kind in ("t", "bca"):
+        assert main([str(tmp_path), "--intervals", kind, "--format", "csv"]) == 0
+        shown[kind] = " ".join(capsys.readouterr().out.split())
+    note = "of such intervals of 8 normal differences 89 % held the true mean"
+    assert note in shown["bca"] and note not in shown["t"]
+    assert "[−0.05, +1.7]" in shown["t"] and "[+0.2, +1.6]" in shown["bca"]
+    for text in shown.values():
+        assert "(95 % paired-t intervals, uncorrected), shuffled order is not shown to differ" in text
 
 
 def test_a_report_says_that_it_has_no_bca_intervals(

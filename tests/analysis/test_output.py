@@ -128,7 +128,7 @@ def test_the_sentence_tells_shown_from_not_shown(write_study: Any) -> None:
     assert sentence(write_study(VALUES)) == (
         "Over 8 paired seeds score is shown to be better than cont with +LCS (Holm p = 0.0234) and FSD+LCS "
         "(Holm p = 0.0234) and score is not shown to differ from cont with +FSD (Holm p = 0.586); "
-        "of the controls against FSD+LCS (95 % intervals, uncorrected), shuffled order is worse; "
+        "of the controls against FSD+LCS (95 % paired-t intervals, uncorrected), shuffled order is worse; "
         "conclusions are over training seeds on this split of watch, not over other data."
     )
 
@@ -169,7 +169,7 @@ def test_the_sentence_tells_what_is_not_compared_from_what_is_not_shown(write_st
     text = sentence(write_study({arm: VALUES[arm] for arm in ("acmnet", "cont", "+LCS", "+FSD")}))
     assert "is not shown to differ from cont with +FSD (Holm p" in text
     assert "; FSD+LCS has no seed to compare with cont on score;" in text
-    assert "of the controls against FSD+LCS (95 % intervals, uncorrected), shuffled order has no seed" in text
+    assert "against FSD+LCS (95 % paired-t intervals, uncorrected), shuffled order has no seed" in text
     few = {arm: VALUES[arm][:1] for arm in ("+LCS", "+FSD")}
     text = sentence(write_study({**few, "cont": VALUES["cont"], "acmnet": VALUES["acmnet"]}))
     assert (
