@@ -121,17 +121,33 @@ def _judge_source(ours: Mapping[str, str], theirs: Mapping[str, str]) -> Iterato
         yield Finding("error", "source", "this project is not installed there", _SHIP)
         return
     # An installation has no sources in C.
-    differing = [
-        name
-        for name in sorted({*ours, *theirs})
-        if ours.get(name) != theirs.get(name)
-        and ((name in ours and name in theirs) or PurePosixPath(name).suffix in (".py", ".yaml"))
-    ]
+    lacking = [name for name in ours.keys() - theirs.keys() if _is_needed(name)]
+    left = sorted(name for name in theirs.keys() - ours.keys() if _is_needed(name))
+    changed = [name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]]
+    differing = sorted([*lacking, *changed])
     code = [name for name in differing if not name.startswith("search_spaces/")]
     if code:
         yield Finding("error", "source", f"other code than here: {_some(code)}", _SHIP)
     elif differing:
         yield Finding("warning", "source", f"other search spaces than here: {_some(differing)}", _SHIP)
+    if left:
+        # Python takes the package a/b/ rather than the module a/b.py.
+        hides = any(PurePosixPath(name).name == "__init__.py" and _module(name) in ours for name in left)
+        yield Finding(
+            "error" if hides else "warning",
+            "source",
+            f"left from earlier code: {_some(left)}",
+            "delete it there, since ray up deletes nothing",
+        )
+
+
+def _is_needed(name: str) -> bool:
+    return PurePosixPath(name).suffix in (".py", ".yaml")
+
+
+def _module(name: str) -> str:
+    """Return the module that a package, given by its __init__.py, would hide."""
+    return f"{PurePosixPath(name).parent}.py"
 
 
 def judge_gpus(seen: Mapping[str, Any], told: float) -> Iterator[Finding]:

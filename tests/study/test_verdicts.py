@@ -66,10 +66,26 @@ def test_a_package_that_only_the_node_has_is_well():
 
 
 def test_other_code_is_named():
-    source = {**HERE["source"], "study/trial.py": "x", "study/new.py": "y", "ftcl/a.py": "z"}
-    [finding] = judge_software(HERE, there(source=source))
+    here = there(source={**HERE["source"], "study/new.py": "y"})
+    source = {**HERE["source"], "study/trial.py": "x", "ftcl/a.py": "z"}
+    [finding] = judge_software(here, there(source=source))
     assert levels([finding]) == [("error", "source")]
     assert "ftcl/a.py, study/new.py and 1 more files" in finding.found
+
+
+def test_files_left_from_earlier_code_are_no_obstacle():
+    """`ray up` deletes nothing, so bringing the checkout there again would not help."""
+    source = {**HERE["source"], "study/old.py": "x", "search_spaces/old.yaml": "y", "ftcl/dp/old.c": "z"}
+    [finding] = judge_software(HERE, there(source=source))
+    assert levels([finding]) == [("warning", "source")]
+    assert finding.found == "left from earlier code: search_spaces/old.yaml, study/old.py"
+    assert finding.fix == "delete it there, since ray up deletes nothing"
+
+
+def test_a_package_left_from_earlier_code_that_hides_a_module_is_an_error():
+    """Python would import study/trial/ and not study/trial.py."""
+    [finding] = judge_software(HERE, there(source={**HERE["source"], "study/trial/__init__.py": "x"}))
+    assert levels([finding]) == [("error", "source")] and "left from" in finding.found
 
 
 def test_an_installation_needs_no_sources_in_c():
