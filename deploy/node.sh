@@ -2,6 +2,7 @@
 # What each machine of a cluster does. Cluster files ship the checkout to ~/ftcl-study and call this there.
 #
 #   deploy/node.sh install [gpu]        make .venv with the pinned packages, or bring it up to date
+#   deploy/node.sh wanted [gpu]         show what .venv/installed says when nothing is left to be done
 #   deploy/node.sh head [OPTION ...]    start the head; options are those of `ray start`, such as --num-cpus=8
 #   deploy/node.sh worker [OPTION ...]  start a worker of the head at $RAY_HEAD_IP
 #   deploy/node.sh stop                 stop either
@@ -21,29 +22,40 @@ fail() {
 }
 
 install() {
-  local wanted
-  # Of shipped files the times say nothing, so that make is told what has changed.
-  wanted=$(cat pyproject.toml constraints.txt ftcl/dp/backends/csrc/* | sha256sum)
-  if [[ $(cat .venv/installed 2>/dev/null) != "$wanted" ]]; then
+  choose_torch "${1:-}"
+  if [[ $(cat .venv/installed 2>/dev/null) != "$(wanted)" ]]; then
     add_system_packages
-    if [[ ${1:-} != gpu ]] && ! nvidia-smi -L >/dev/null 2>&1; then
-      export TORCH_INDEX=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
-    fi
+    # pip takes any build of torch for as good as another, and would keep what is there.
+    [[ $(head -n 1 .venv/installed 2>/dev/null) == "$(wanted | head -n 1)" ]] || rm -rf .venv
     rm -f .venv/study .venv/cluster
     make .venv/cluster || fail "the installation failed; what it needs is said above"
-    echo "$wanted" >.venv/installed
+    wanted >.venv/installed
   fi
   if ! grep -qsF "$MARK" ~/.bashrc; then
     printf '%s\nexport PATH="%s/.venv/bin:$PATH" RAY_AUTH_MODE=token\n' "$MARK" "$PWD" >>~/.bashrc
   fi
 }
 
-# What a bare Ubuntu or Debian lacks. Without a compiler the study runs too, with slower alignments.
+choose_torch() {
+  GPU=yes
+  [[ $1 == gpu ]] || nvidia-smi -L >/dev/null 2>&1 || GPU=
+  [[ $GPU ]] || export TORCH_INDEX=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+}
+
+# Of shipped files the times say nothing, so that make is told what has changed.
+wanted() {
+  echo "torch from ${TORCH_INDEX:-the package index}"
+  cat pyproject.toml constraints.txt ftcl/dp/backends/csrc/* | sha256sum
+}
+
+# What a bare Ubuntu or Debian lacks. Without a compiler alignments are slower; on a GPU no trial runs without it
+# and the headers of Python, for Triton needs both.
 add_system_packages() {
   local missing=() sudo=()
   command -v make >/dev/null || missing+=(make)
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [[ ! $GPU ]] || has_headers || missing+=(python3-dev)
   ((${#missing[@]})) && command -v apt-get >/dev/null || return 0
   ((UID == 0)) || sudo=(sudo -n)
   echo "installing ${missing[*]}"
@@ -52,6 +64,10 @@ add_system_packages() {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
       apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "${missing[@]}" ||
     fail "install these packages first: ${missing[*]}"
+}
+
+has_headers() {
+  python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null
 }
 
 prepare_ray() {
@@ -104,9 +120,10 @@ command=${1:-}
 shift || true
 case $command in
   install) install "$@" ;;
+  wanted) choose_torch "${1:-}" && wanted ;;
   head) start_head "$@" ;;
   worker) start_worker "$@" ;;
   guard) guard "$@" ;;
   stop) PATH=$PWD/.venv/bin:$PATH ray stop ;;
-  *) fail "usage: deploy/node.sh install [gpu] | head | worker | stop" ;;
+  *) fail "usage: deploy/node.sh install [gpu] | wanted [gpu] | head | worker | stop" ;;
 esac

@@ -18,6 +18,7 @@ class Machine:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.folder = home / "ftcl-study"
+        self.programs = home / "programs"
         shutil.copytree(ROOT / "deploy", self.folder / "deploy")
         shutil.copytree(ROOT / "ftcl/dp/backends/csrc", self.folder / "ftcl/dp/backends/csrc")
         for name in ("Makefile", "pyproject.toml", "constraints.txt"):
@@ -27,8 +28,13 @@ class Machine:
         (self.folder / ".venv/bin").mkdir(parents=True)
         (self.folder / ".venv/bin/ray").write_text(RAY)
         (self.folder / ".venv/bin/ray").chmod(0o755)
-        shipped = "cat pyproject.toml constraints.txt ftcl/dp/backends/csrc/* | sha256sum > .venv/installed"
-        subprocess.run(shipped, shell=True, cwd=self.folder, check=True)
+        (self.folder / ".venv/installed").write_text(self.run("wanted").stdout)
+
+    def pretend_program(self, name: str, script: str) -> None:
+        """Put a program before all others of its name."""
+        self.programs.mkdir(exist_ok=True)
+        (self.programs / name).write_text(f"#!/bin/bash\n{script}\n")
+        (self.programs / name).chmod(0o755)
 
     def give_token(self) -> Path:
         token = self.home / ".ray/auth_token"
@@ -39,7 +45,7 @@ class Machine:
     def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [self.folder / "deploy/node.sh", *arguments],
-            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **variables},
+            env={"PATH": f"{self.programs}:{os.environ['PATH']}", "HOME": str(self.home), **variables},
             capture_output=True,
             text=True,
             timeout=60,
@@ -67,6 +73,33 @@ def test_other_pins_are_installed(machine: Machine) -> None:
     assert done.returncode == 1
     assert "no-such-python is not a Python of at least 3.11" in done.stderr
     assert "the installation failed" in done.stderr
+
+
+def test_another_build_of_torch_is_installed_anew(machine: Machine) -> None:
+    machine.pretend_program("nvidia-smi", "exit 9")
+    machine.pretend_installed()
+    machine.pretend_program("make", "mkdir .venv && echo made anew")  # fails if .venv is there
+    assert machine.run("install").stdout == ""
+    assert machine.run("install", "gpu").stdout == "made anew\n"
+    assert machine.run("install", "gpu").stdout == ""
+    # The driver has been loaded, or another place of torch is named.
+    machine.pretend_program("nvidia-smi", "echo GPU 0")
+    assert machine.run("install").stdout == ""
+    assert machine.run("install", TORCH_INDEX="https://example.org/torch").stdout == "made anew\n"
+
+
+@pytest.mark.parametrize(("gpu", "packages"), [(True, "gcc libc6-dev python3-dev"), (False, "gcc libc6-dev")])
+def test_a_bare_machine_gets_what_compilers_need(machine: Machine, gpu: bool, packages: str) -> None:
+    """Triton builds a part of itself on the first use of a GPU."""
+    for program in ("bash", "cat", "sha256sum", "head", "rm", "mkdir", "dirname", "hostname", "env", "grep"):
+        machine.pretend_program(program, f'exec {shutil.which(program)} "$@"')
+    machine.pretend_program("make", "mkdir .venv")
+    machine.pretend_program("python3", '[[ "$*" != *Python.h* ]]')
+    machine.pretend_program("apt-get", "true")
+    machine.pretend_program("sudo", "true")
+    done = machine.run("install", *["gpu"] * gpu, PATH=str(machine.programs))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"installing {packages}\n"
 
 
 def test_head_listens_on_loopback_and_asks_for_the_token(machine: Machine) -> None:
