@@ -69,7 +69,7 @@ FIXES: Final[dict[FailureKind, str]] = {
     "gpu_memory": "give a trial a larger share with --gpus-per-trial, or lower its batch size",
     "non_finite": "lower the learning rate, or the upper end of the searched weights",
     "node_lost": "nothing, unless it repeats: then look at the node's own logs",
-    "node_unfit": "put the study's data on the node that the message names, then --retry-failed",
+    "node_unfit": "do what the message says on the node that it names, then --retry-failed",
     "preempted": "nothing: the cloud takes spot machines back, and the trial goes on on another one",
     "worker_killed": "look for who kills processes on the host (dmesg, job limits), then --retry-failed",
     "bad_data": "restore the file that the message names, then --retry-failed",

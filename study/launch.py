@@ -15,6 +15,7 @@ from study.assembly import CONTEXT, assemble, make_setup, num_threads
 from study.checkup import require_fit_nodes
 from study.disk import Ballast, check_disk, disk_full_message, folder_bytes, is_disk_full
 from study.estimate import count_trials, estimate_disk
+from study.fitness import missing_gpu
 from study.ledger import Ledger, is_in
 from study.ledger_copy import COPY, LedgerCopies, is_copied, restore_copy
 from study.ledger_storage import Hold, LedgerError, LedgerLost, hold, open_storage
@@ -176,6 +177,8 @@ def _run_trials(plan: Plan, ledger: Ledger, held: Hold, kept: int, console: Cons
             granted, packing = cluster.grant(shares.wanted, None), shares.record
         else:
             granted, packing = cluster.grant(wanted, options.gpus_per_trial), None
+        if options.address is None and (trouble := missing_gpu(max(g.gpus for g in granted.values()))):
+            raise LaunchError(trouble)
         concurrency = options.concurrency or cluster.slots(granted.values())
         stages = [stage.name for stage in plan.recipe.stages]
         _announce(plan, ledger, kept, concurrency, say)

@@ -24,7 +24,7 @@ _PRESETS: Final = ("acm", "thumos14", "activitynet")
 
 
 class NodeUnfit(DataError):
-    """This machine lacks the study's data, or has others; another machine may have them."""
+    """This machine lacks what the study's trials need, or has another; another machine may have it."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Why a trial failed: the kind and the words that its last news carry."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from study import trial
+from study import fitness, trial
 from study.job import Job, News, Setup
 from study.records import crash_name
 from study.staging import open_data
@@ -116,6 +117,30 @@ def test_a_node_with_a_spoilt_feature_file_is_unfit(tmp_path: Path, spoil: Any, 
     assert kind == "node_unfit"
     assert "train_3" in message
     assert words in message
+
+
+@pytest.mark.situation(
+    "environment",
+    "Ray counts a GPU on a machine where torch sees none (a driver that fails, torch's build for CPUs)",
+    "no trial that was granted a GPU trains on the CPU there: it goes on elsewhere, and the record says why",
+)
+@pytest.mark.parametrize(
+    ("device", "gpus", "kind"),
+    [("cpu", 1.0, "node_unfit"), ("cpu", 0.25, "node_unfit"), ("cpu", 0.0, None), ("mps", 1.0, None)],
+)
+def test_trial_that_was_granted_a_gpu_trains_on_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, gpus: float, kind: str | None
+) -> None:
+    monkeypatch.setattr(fitness, "choose_device", lambda: torch.device(device))
+    news = told(PRETRAIN, make_setup(tmp_path, gpus=(gpus, 0.0)))
+    assert news[-1].kind == kind
+    if kind is not None:
+        assert news[-1].epochs == {}
+        message = failure_of(news)[1]
+        for words in (socket.gethostname(), "torch sees none", "nvidia-smi", "--gpus-per-trial 0"):
+            assert words in message
+    else:
+        assert news[-1].result is not None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ _STEPS: Final = (
 class AutoscalingCluster(Cluster):
     """A head that runs nothing, and nodes of the given kinds while something asks for them.
 
-    Their GPUs are numbers in Ray's books only. A node that is idle for `idle_s` ends.
+    What they have, GPUs too, are numbers in Ray's books only. A node that is idle for `idle_s` ends.
     """
 
     def __init__(
