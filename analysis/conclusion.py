@@ -113,7 +113,7 @@ def _control_clauses(study: Study, table: pd.DataFrame) -> Iterable[str]:
             verdict(row, study.metrics[row["metric"]]) == "better"
             for _, row in table[(table["arm"] == against) & table["p_holm"].notna()].iterrows()
         )
-        removed = "this control removes" if len(as_good) == 1 else "these controls remove"
+        removed = f"{join(as_good)} {plural(len(as_good), 'removes', 'remove')}" if as_good else ""
         credit = f", so the gain is not shown to come from what {removed}" if gain and as_good else ""
         kind = "95 % paired-t intervals, uncorrected"
         yield f"of the controls against {against} ({kind}), {join(told)}{credit}"

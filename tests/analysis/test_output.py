@@ -135,7 +135,21 @@ def test_the_sentence_tells_shown_from_not_shown(write_study: Any) -> None:
 
 def test_the_sentence_credits_no_part_whose_removal_costs_nothing(write_study: Any) -> None:
     text = sentence(write_study({**VALUES, "shuffled order": VALUES["FSD+LCS"]}))
-    assert "shuffled order is not shown to differ, so the gain is not shown to come from what this" in text
+    assert "is not shown to differ, so the gain is not shown to come from what shuffled order removes" in text
+
+
+def test_the_sentence_names_the_controls_that_do_as_well(write_study: Any) -> None:
+    space = made_up.manifest()["space"]
+    names = ("shuffled order", "random pairs", "mean similarity")
+    control = {"finetune.order": "shuffled"}
+    space |= {
+        "arms": {**space["arms"], **dict.fromkeys(names, control)},
+        "controls": {**space["controls"], "arms": list(names)},
+    }
+    values = {**VALUES, "random pairs": VALUES["cont"], "mean similarity": gaining(*[6] * 8)}
+    text = sentence(write_study({**values, "shuffled order": VALUES["FSD+LCS"]}, space=space))
+    assert "random pairs is worse, mean similarity is better and shuffled order is not shown" in text
+    assert "not shown to come from what mean similarity and shuffled order remove;" in text
 
 
 def test_the_sentence_knows_that_less_can_be_better(write_study: Any) -> None:
