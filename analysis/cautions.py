@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis._text import context_name, decimals, interval, signed
-from analysis._words import join
+from analysis._words import count, join, plural
 from analysis.ablation import context_arms, main_table, missing_runs
 from analysis.conclusion import chosen, verdict
 from analysis.load import Family, Study
@@ -201,12 +201,13 @@ def _identical(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
 
 
 def _uncorrected(study: Study, table: pd.DataFrame) -> Iterator[Caution]:
-    others = table[table["diff"].notna() & table["p"].isna()]
+    others = table[table["ci_low"].notna() & table["p"].isna()]
     if len(others):
         yield Caution(
             "uncorrected",
-            f"{len(others)} further intervals, of other arms, controls and metrics, have no p and are not "
-            f"corrected: even without any effect about 1 in 20 of them would exclude 0.",
+            f"{count(len(others), 'further interval')} of other arms, controls and metrics "
+            f"{plural(len(others), 'stands', 'stand')} without a p and a correction: "
+            "even without any effect about 1 in 20 of such intervals would exclude 0.",
         )
     if len(study.families) > 1:
         names = ", ".join(family.name for family in study.families)

@@ -29,6 +29,14 @@ def test_a_clear_result_leaves_only_what_no_result_can_lift(write_study: Any) ->
     assert set(found(write_study(VALUES))) == {"uncorrected"}
 
 
+def test_only_intervals_that_there_are_count_as_uncorrected(write_study: Any) -> None:
+    # Six comparisons on each of two metrics, three of them tested on one.
+    assert found(write_study(VALUES))["uncorrected"].words.startswith("9 further intervals")
+    # One pair has a difference, but no interval: acmnet on both metrics, +FSD where it is not tested.
+    one_pair = {**VALUES, "acmnet": VALUES["acmnet"][:1], "+FSD": VALUES["+FSD"][:1]}
+    assert found(write_study(one_pair))["uncorrected"].words.startswith("6 further intervals")
+
+
 @pytest.mark.situation("input", "too few seeds for any p", "the report says how many would do")
 def test_too_few_seeds_for_any_corrected_p(write_study: Any) -> None:
     # 3 · 2^(1 − 6) = 0.094 whatever the differences; 3 · 2^(1 − 7) = 0.047
