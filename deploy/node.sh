@@ -5,6 +5,8 @@
 #   deploy/node.sh wanted [gpu]         show what .venv/installed says when nothing is left to be done
 #   deploy/node.sh head [OPTION ...]    start the head; options are those of `ray start`, such as --num-cpus=8
 #   deploy/node.sh worker [OPTION ...]  start a worker of the head at $RAY_HEAD_IP
+#   deploy/node.sh worker rented [OPTION ...]  the same; when Ray ends there, and is not started again within
+#                                       10 minutes, the machine is powered off: nobody else would
 #   deploy/node.sh stop                 stop either
 #
 # Without a GPU, and unless `gpu` says that one will be used, torch is its smaller build for CPUs;
@@ -100,20 +102,30 @@ start_head() {
 }
 
 start_worker() {
+  local rented=
+  [[ ${1:-} != rented ]] || { rented=rented && shift; }
   [[ -n ${RAY_HEAD_IP:-} ]] || fail "RAY_HEAD_IP is not set: the address of the head"
   prepare_ray
   # Whom the head has given up gives up itself: after `ray down`, or when the network is cut.
   export RAY_gcs_rpc_server_reconnect_timeout_s=15
   ray start --address="$RAY_HEAD_IP:6379" --disable-usage-stats "$@"
-  nohup setsid --fork deploy/node.sh guard "$(pgrep -n -u "$UID" -x raylet)" </dev/null >/dev/null 2>&1
+  nohup setsid --fork deploy/node.sh guard "$(pgrep -n -u "$UID" -x raylet)" $rented </dev/null >/dev/null 2>&1
 }
 
 # Ray leaves helpers and busy trials behind when a worker's raylet has ended.
 guard() {
   echo $$ >"$GUARD"
   while kill -0 "$1" 2>/dev/null; do sleep 1; done
-  # A newer start of Ray here has taken the file away.
-  [[ $(cat "$GUARD" 2>/dev/null) != $$ ]] || .venv/bin/ray stop --force
+  ! is_last_start || .venv/bin/ray stop --force
+  [[ ${2:-} == rented ]] || return 0
+  # Only the head ends rented machines; it may be lost, or be started again by `ray up`.
+  sleep "${POWER_OFF_AFTER_S:-600}"
+  ! is_last_start || sudo -n shutdown -h now
+}
+
+# A newer start of Ray here takes the file away.
+is_last_start() {
+  [[ $(cat "$GUARD" 2>/dev/null) == "$$" ]]
 }
 
 command=${1:-}

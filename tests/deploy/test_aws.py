@@ -87,6 +87,7 @@ def test_gpu_machine_is_asked_for_on_spot(config: dict[str, Any], provider: Any)
     assert made["IamInstanceProfile"]["Arn"].endswith(":instance-profile/ftcl-study-worker")
     assert made["KeyName"] == f"ray-autoscaler_{REGION}"
     (request,) = requests
+    assert request["InstanceInitiatedShutdownBehavior"] == "terminate"
     assert request["ImageId"].startswith("resolve:ssm:/aws/service/deeplearning/")
     assert request["MetadataOptions.HttpTokens"] == "required"
     disk = {name.rpartition(".")[2]: value for name, value in request.items() if "BlockDevice" in name}

@@ -54,6 +54,12 @@ def test_machines_are_installed_and_started_by_the_one_script(name: str):
     assert not [line for line in commands if re.search(r"(?<!: )\bray start", line)]
 
 
+@EACH
+def test_only_rented_machines_power_themselves_off(name: str):
+    started = [line for line in load(name)["worker_start_ray_commands"] if "node.sh worker" in line]
+    assert [line.endswith("node.sh worker rented") for line in started] == [name != "on-prem.yaml"]
+
+
 @pytest.mark.parametrize("path", [*FILES.values(), ROOT / "deploy" / "node.sh"], ids=lambda path: path.name)
 def test_no_package_has_a_version_outside_constraints(path: Path):
     pins = re.findall(r"([A-Za-z][\w.-]*)\s*(?:==|~=|>=|<=)\s*\d", path.read_text())

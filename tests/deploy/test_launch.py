@@ -105,7 +105,7 @@ def test_head_can_launch_and_start_gpu_machines(
     }
     commands = to_worker.run_there()
     install = position(commands, "cd ~/ftcl-study && deploy/node.sh install gpu")
-    start = position(commands, "cd ~/ftcl-study && deploy/node.sh worker")
+    start = position(commands, "cd ~/ftcl-study && deploy/node.sh worker rented")
     watch = position(commands, ">> ~/spot_notice.log 2>&1")
     assert install < start < watch
     assert "RAY_HEAD_IP=10.0.0.1;" in commands[start]

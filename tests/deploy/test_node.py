@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -112,6 +114,80 @@ def test_head_listens_on_loopback_and_asks_for_the_token(machine: Machine) -> No
     assert "start --head" in started and "--dashboard-host=127.0.0.1" in started and "--num-cpus=2" in started
     assert started.endswith("mode token, metrics false")
     assert token.stat().st_mode & 0o077 == 0
+
+
+class Worker:
+    """A machine that has been started as a worker; its raylet is a process that only waits."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.log = machine.home / "log"
+        machine.pretend_installed()
+        machine.give_token()
+        for name in ("ray", "sudo"):
+            machine.pretend_program(name, f'echo "{name} $*" >> {self.log}')
+        shutil.copy2(machine.programs / "ray", machine.folder / ".venv/bin/ray")
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        raylet = subprocess.Popen(["sleep", "100"])
+        self.machine.pretend_program("pgrep", f"echo {raylet.pid}")
+        self.log.write_text("")
+        known = self._guard()
+        started = self.machine.run("worker", *arguments, RAY_HEAD_IP="192.0.2.1", POWER_OFF_AFTER_S="2")
+        assert started.returncode == 0, started.stderr
+        wait_until(lambda: self._guard() not in ("", known))
+        return raylet
+
+    def wait_for(self, line: str) -> None:
+        wait_until(lambda: line in self.log.read_text().splitlines())
+
+    def _guard(self) -> str:
+        pid = self.machine.home / ".ray/guard.pid"
+        return pid.read_text() if pid.exists() else ""
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def end(raylet: "subprocess.Popen[bytes]") -> None:
+    raylet.kill()
+    raylet.wait()
+
+
+POWER_OFF: Final = "sudo -n shutdown -h now"
+
+
+def test_rented_machine_is_powered_off_when_its_ray_does_not_come_back(machine: Machine) -> None:
+    worker = Worker(machine)
+    raylet = worker.start("rented", "--num-cpus=2")
+    assert "ray start --address=192.0.2.1:6379 --disable-usage-stats --num-cpus=2" in worker.log.read_text()
+    end(raylet)
+    worker.wait_for("ray stop --force")
+    assert POWER_OFF not in worker.log.read_text()
+    worker.wait_for(POWER_OFF)
+
+
+def test_rented_machine_goes_on_when_its_ray_is_started_again(machine: Machine) -> None:
+    worker = Worker(machine)
+    end(worker.start("rented"))
+    worker.wait_for("ray stop --force")
+    raylet = worker.start("rented")
+    time.sleep(4)
+    assert POWER_OFF not in worker.log.read_text()
+    end(raylet)
+    worker.wait_for(POWER_OFF)
+
+
+def test_machine_of_ones_own_is_not_powered_off(machine: Machine) -> None:
+    worker = Worker(machine)
+    end(worker.start())
+    worker.wait_for("ray stop --force")
+    time.sleep(4)
+    assert POWER_OFF not in worker.log.read_text()
 
 
 def test_what_is_missing_is_named(machine: Machine) -> None:
