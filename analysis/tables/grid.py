@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis._text import NONE, decimals, mean_sd, p_value, row_interval, signed
+from analysis._text import NONE, decimals, mean_sd, number, p_value, row_interval, signed
 from analysis.ablation import Comparison, PairedTrials, ablation_table, main_table, paired_trials
 from analysis.conclusion import verdict
 from analysis.intervals import IntervalKind
@@ -43,11 +43,11 @@ def _table(study: Study, intervals: IntervalKind) -> Table:
         section = grid.parameter
         if with_second:
             section += f", tested against {against}"
-        best = _best(study, table, grid)
+        best = _best(study, table, grid, digits)
         for value, arm in grid.arms.items():
             own = table[table["arm"] == arm]
             first = own.iloc[0]  # an arm's first comparison is the one with the baseline
-            cells = [Cell(f"{value:g}"), *_own_cells(study, first, digits, arm == best)]
+            cells = [Cell(f"{value:g}"), *_own_cells(study, first, digits, best)]
             cells += _difference_cells(study, first, digits)
             if with_second:
                 other = own[own["baseline"] == against]
@@ -84,20 +84,22 @@ def _reference(study: Study, grid: Grid) -> str:
     )
 
 
-def _best(study: Study, table: pd.DataFrame, grid: Grid) -> str | None:
+def _best(study: Study, table: pd.DataFrame, grid: Grid, digits: int) -> str | None:
+    """Return the best mean as it is printed: of arms that print the same, none is better."""
     rows = table[table["arm"].isin(grid.arms.values())].drop_duplicates("arm")
-    means = rows[(rows["n"] > 0) & (rows["n_missing"] == 0)].set_index("arm")["mean"]
+    means = rows.loc[(rows["n"] > 0) & (rows["n_missing"] == 0), "mean"]
     if len(means) < 2:
         return None
-    return str(means.idxmax() if study.metrics[study.headline] == "max" else means.idxmin())
+    return number(means.max() if study.metrics[study.headline] == "max" else means.min(), digits)
 
 
-def _own_cells(study: Study, row: pd.Series, digits: int, is_best: bool) -> Iterator[Cell]:
+def _own_cells(study: Study, row: pd.Series, digits: int, best: str | None) -> Iterator[Cell]:
     n, wanted = int(row["n"]), int(row["n"] + row["n_missing"])
     trials = _trials(study, row).arm
     reason = None if n == wanted else _reason(row)
     yield Cell(str(n) if n == wanted else f"{n} of {wanted}", n, trials, reason)
     if n:
+        is_best = n == wanted and number(row["mean"], digits) == best
         yield Cell(mean_sd(row, digits), float(row["mean"]), trials, best=is_best)
     else:
         yield Cell("", missing=reason)

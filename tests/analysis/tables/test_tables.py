@@ -206,6 +206,17 @@ def test_a_grid_has_a_row_for_each_value_paired_with_its_reference(study: Study)
     assert not any("losses" in note for note in table.notes)
 
 
+def test_equal_means_of_a_grid_are_all_the_best(study: Study) -> None:
+    value = f"test/{HEADLINE}"
+    trials = study.trials.copy()
+    best = trials.loc[trials["arm"] == "γ=1", ["seed", value]].set_index("seed")[value]
+    others = trials["arm"].isin(["γ=0", "γ=0.1"])
+    trials.loc[others, value] = trials.loc[others, "seed"].map(best) - 0.001
+    table = grid_table(replace(study, trials=trials))
+    assert [row.cells[2].best for row in table.rows] == [True, True, True]
+    assert [row.cells[2].best for row in grid_table(study).rows] == [False, False, True]
+
+
 def test_a_difference_within_the_grid_says_on_how_many_pairs_it_rests(study: Study) -> None:
     trials = study.trials
     lost = (trials["arm"] == "γ=0") & trials["seed"].isin([1, 2, 3])
