@@ -1,8 +1,9 @@
 """A table as LaTeX with booktabs, to \\input into a paper."""
 
 import re
+import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from analysis.tables.marks import NONE, footnotes, groups, legend, mark, sections
@@ -10,10 +11,18 @@ from analysis.tables.table import Cell, Column, Table
 
 PREAMBLE: Final = ("booktabs", "amssymb", "graphicx")  # packages that a document needs
 
-_WIDE: Final = 8  # columns from which on the type is smaller
-# What is still too wide for the page shrinks until it fits.
+# Of \footnotesize, 8 pt in a paper of 10 pt: about how wide signs are, and the gap between columns.
+_SIGN_PT: Final = 4.4
+_SIGNS_PT: Final = {**dict.fromkeys(" .,:;!'()[]/|fijlrt", 2.9), **dict.fromkeys("±−+<>≤≥≈%@✓mwMW", 7.2)}
+_WORDS_PT: Final = 3.9  # a sign of running text, spaces among them
+_GAP_PT: Final = 5.0
+# The narrowest of what journals and conferences have. Wider tables shrink, but not below about 6 pt.
+_LEAST: Final = 0.73
+_COLUMN_PT: Final = 237.0 / _LEAST  # one of two columns (CVPR)
+_PAGE_PT: Final = 345.0 / _LEAST  # the page of one column (article); that of two is wider
+_LONG: Final = 13  # signs of a column's head from which on it is broken into two lines
+# What is still too wide shrinks until it fits.
 _SHRINK: Final = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-_LONG: Final = 80  # signs of a section's head from which on it is broken into lines
 _ESCAPES: Final = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -63,39 +72,88 @@ _GREEK: Final = (
 
 
 def render(table: Table) -> str:
-    """Return a `table` environment: caption, label, tabular, and what marks and letters mean below.
+    """Return a float: caption, label, tabular, and what marks and letters mean below.
 
-    The document loads the packages of PREAMBLE, which the first line names.
+    It is a `table` where it fits one of two columns, else a `table*`, which spans both. Columns that no page
+    holds side by side stand below one another, each part with the first column. The document loads the
+    packages of PREAMBLE, which the first line names.
     """
     letters = footnotes(table)
-    rules = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in table.columns)
-    is_wide = len(table.columns) >= _WIDE
+    everything = range(len(table.columns))
+    parts = _parts(table)
+    is_narrow = len(parts) == 1 and _width_pt(table, everything) <= _COLUMN_PT
+    environment = "table" if is_narrow else "table*"
     lines = [
         "% " + "".join(rf"\usepackage{{{name}}} " for name in PREAMBLE).rstrip(),
-        r"\begin{table}[tbp]",
+        rf"\begin{{{environment}}}[tbp]",
         r"\centering",
         # Classes expect captions below.
         r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{_label(table.name)}}}",
-        *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if is_wide else []),
-        *([_SHRINK] if is_wide else []),
-        rf"\begin{{tabular}}{{@{{}}{rules}@{{}}}}",
-        r"\toprule",
-        *_heads(table.columns),
+        rf"\footnotesize\setlength{{\tabcolsep}}{{{_GAP_PT / 2:g}pt}}",
     ]
-    for section, rows in sections(table).items():
-        lines.append(r"\midrule")
-        if section is not None:
-            kind = "l" if len(section) <= _LONG else r"p{0.95\linewidth}"
-            lines.append(rf"\multicolumn{{{len(rules)}}}{{@{{}}{kind}}}{{\emph{{{escape(section)}}}}} \\")
-        lines += [_line(_cell(cell, letters) for cell in cells) for cells in rows]
-    lines += [r"\bottomrule", r"\end{tabular}" + ("}" if is_wide else "")]
+    for place, part in enumerate(parts):
+        lines += ["", r"\medskip"] if place else []
+        lines += _tabular(table, part, letters)
     notes = [rf"\textsuperscript{{{letter}}}\,{escape(reason)}." for reason, letter in letters.items()]
     notes += [escape(note) for note in (*legend(table, "Bold"), *table.notes)]
     if notes:
         lines += ["", r"\smallskip", r"\parbox{\linewidth}{\footnotesize\raggedright", *notes, "}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+
+
+def _parts(table: Table) -> list[list[int]]:
+    """Return the places of the columns that stand side by side; columns of a group stay together."""
+    units, start = [], 1
+    for _, span in groups(table.columns[1:]):
+        unit = list(range(start, start + span))
+        units += [unit] if _width_pt(table, [0, *unit]) <= _PAGE_PT else [[place] for place in unit]
+        start += span
+    parts = [[0]]
+    for unit in units:
+        if len(parts[-1]) > 1 and _width_pt(table, [*parts[-1], *unit]) > _PAGE_PT:
+            parts.append([0])
+        parts[-1] += unit
+    return parts
+
+
+def _width_pt(table: Table, places: Sequence[int]) -> float:
+    """Return about how wide some columns are side by side."""
+    width_pt = _GAP_PT * (len(places) - 1)
+    for place in places:
+        cells = [row.cells[place] for row in table.rows]
+        texts = [*_broken(table.columns[place].name), *(cell.text + mark(cell) for cell in cells)]
+        width_pt += max(map(_text_pt, texts))
+    return width_pt
+
+
+def _text_pt(text: str) -> float:
+    return sum(_SIGNS_PT.get(sign, _SIGN_PT) for sign in text)
+
+
+def _broken(head: str) -> list[str]:
+    """Return the head of a column in one line or, of several long words, in two."""
+    words = head.split(" ")
+    if len(head) < _LONG:
+        return [head]
+    halves = [(" ".join(words[:place]), " ".join(words[place:])) for place in range(1, len(words))]
+    return list(min(halves, key=lambda half: max(map(len, half)), default=(head,)))
+
+
+def _tabular(table: Table, places: Sequence[int], letters: Mapping[str, str]) -> Iterator[str]:
+    columns = [table.columns[place] for place in places]
+    rules = "".join({"left": "l", "right": "r", "center": "c"}[column.align] for column in columns)
+    yield from (_SHRINK, rf"\begin{{tabular}}{{@{{}}{rules}@{{}}}}", r"\toprule", *_heads(columns))
+    signs = max(20, int(_width_pt(table, places) / _WORDS_PT))
+    for section, rows in sections(table).items():
+        yield r"\midrule"
+        # In lines of their own: a head wider than the columns would tear them apart.
+        for line in textwrap.wrap(section or "", signs):
+            yield rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\emph{{{escape(line)}}}}} \\"
+        for cells in rows:
+            yield _line(_cell(cells[place], letters) for place in places)
+    yield from (r"\bottomrule", r"\end{tabular}}")
 
 
 def escape(text: str) -> str:
@@ -134,7 +192,7 @@ def _label(name: str) -> str:
     return "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in name)
 
 
-def _heads(columns: tuple[Column, ...]) -> Iterator[str]:
+def _heads(columns: Sequence[Column]) -> Iterator[str]:
     if any(column.group for column in columns):
         cells, rules, start = [], [], 1
         for group, span in groups(columns):
@@ -146,7 +204,12 @@ def _heads(columns: tuple[Column, ...]) -> Iterator[str]:
             start += span
         yield _line(cells)
         yield " ".join(rules)
-    yield _line(escape(column.name) for column in columns)
+    yield _line(map(_head, columns))
+
+
+def _head(column: Column) -> str:
+    lines = [escape(line) for line in _broken(column.name)]
+    return lines[0] if len(lines) == 1 else rf"\shortstack[{column.align[0]}]{{{lines[0]} \\ {lines[1]}}}"
 
 
 def _cell(cell: Cell, letters: Mapping[str, str]) -> str:

@@ -17,6 +17,17 @@ from tests.analysis import made_up
 from tests.analysis.tables.studies import write_searched
 
 PACKAGES = ("texlive-latex-base", "texlive-latex-recommended")
+LAYOUTS = {
+    "one column": "\\documentclass[10pt,a4paper]{article}\n",
+    "two columns": "\\documentclass[10pt,twocolumn,letterpaper]{article}\n"
+    "\\usepackage[textwidth=6.875in,textheight=8.875in,columnsep=0.3125in]{geometry}\n",  # CVPR's
+}
+# Tells by how much each tabular shrinks.
+MEASURED = r"""
+\let\shrunk\resizebox
+\renewcommand{\resizebox}[3]{\sbox0{#3}\typeout{TABULAR \the\wd0 IN \the\linewidth}\shrunk{#1}{#2}{#3}}
+"""
+BASE_PT = 8.0  # \footnotesize of a paper in 10 pt
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +51,32 @@ def _apt_get(*arguments: str) -> None:
     subprocess.run(command, env=environment, check=True, timeout=600, stdin=subprocess.DEVNULL)
 
 
-def set_in_type(pdflatex: str, folder: Path, tables: Sequence[Path]) -> str:
-    """Set tables in a page of A4 and return LaTeX's log; fails unless a PDF comes of it."""
+def set_in_type(pdflatex: str, folder: Path, tables: Sequence[Path]) -> list[str]:
+    """Set tables in papers of one and of two columns and return LaTeX's logs; fails without a PDF."""
     packages = "\n".join(rf"\usepackage{{{name}}}" for name in PREAMBLE)
     inputs = "\n\\clearpage\n".join(rf"\input{{{path}}}" for path in tables)
-    (folder / "paper.tex").write_text(
-        "\\documentclass{article}\n\\usepackage[a4paper,margin=2cm]{geometry}\n"
-        f"{packages}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
-    )
-    command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
-    log = (folder / "paper.log").read_text(encoding="latin-1")
-    assert done.returncode == 0, "\n".join(line for line in log.splitlines() if line.startswith("!"))
-    assert (folder / "paper.pdf").read_bytes().startswith(b"%PDF")
-    return log
+    logs = []
+    for name, layout in LAYOUTS.items():
+        paper = folder / f"{name.replace(' ', '_')}.tex"
+        paper.write_text(f"{layout}{packages}{MEASURED}\\begin{{document}}\n{inputs}\n\\end{{document}}\n")
+        command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", paper.name]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120)
+        logs.append(paper.with_suffix(".log").read_text(encoding="latin-1"))
+        faults = [line for line in logs[-1].splitlines() if line.startswith("!")]
+        assert done.returncode == 0, "\n".join((name, *faults))
+        assert paper.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    return logs
 
 
-def test_the_tables_of_studies_compile_and_fit_the_page(pdflatex: str, tmp_path: Path) -> None:
+def assert_it_stands(log: str) -> None:
+    """No box is over 1 pt too wide, no type smaller than about 6 pt."""
+    assert not [pt for pt in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log) if float(pt) > 1]
+    widths = re.findall(r"TABULAR ([\d.]+)pt\s*IN ([\d.]+)pt", log)
+    assert widths
+    assert min(BASE_PT * min(1.0, float(line) / float(wide)) for wide, line in widths) > 5.8
+
+
+def test_the_tables_of_studies_stand_in_papers(pdflatex: str, tmp_path: Path) -> None:
     for number in (1, 2):
         write_searched(tmp_path / f"study{number}", data=f"set_{number}")
     assert main([str(tmp_path / "study1"), "--format", "tex"]) == 0
@@ -64,9 +84,22 @@ def test_the_tables_of_studies_compile_and_fit_the_page(pdflatex: str, tmp_path:
     assert len(one) >= 6
     both = [str(tmp_path / f"study{number}") for number in (1, 2)]
     assert main([*both, "--format", "tex", "--to", str(tmp_path / "both"), "--table", "ablation,best"]) == 0
-    log = set_in_type(pdflatex, tmp_path, [*one, *sorted((tmp_path / "both/tables").glob("*.tex"))])
-    assert not re.findall(r"Overfull \\hbox \((?:[5-9]|\d\d)", log)
-    assert "LaTeX Warning: Float too large" not in log
+    for log in set_in_type(pdflatex, tmp_path, [*one, *sorted((tmp_path / "both/tables").glob("*.tex"))]):
+        assert_it_stands(log)
+        assert "LaTeX Warning: Float too large" not in log
+
+
+def test_wide_tables_are_stacked_before_their_type_is_too_small(pdflatex: str, tmp_path: Path) -> None:
+    heads = [
+        Column("arm", align="left"),
+        *(Column(f"double detection {n}", f"part {n // 6}") for n in range(18)),
+    ]
+    cells = (Cell("mean similarity"), *(Cell("−44.1 ± 12.3", significant="better") for _ in range(18)))
+    rows = (Row(cells, section="a head of its own that is longer than all of the columns " * 5),)
+    (tmp_path / "wide.tex").write_text(render(Table("wide", "Wide", tuple(heads), rows, pd.DataFrame())))
+    for log in set_in_type(pdflatex, tmp_path, [tmp_path / "wide.tex"]):
+        assert_it_stands(log)
+        assert log.count("TABULAR") > 1
 
 
 def test_failures_and_gaps_are_set_in_type(pdflatex: str, tmp_path: Path) -> None:
