@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -16,7 +17,7 @@ from analysis.tables import terminal
 from analysis.tables.contents import TABLES, make_table
 from analysis.tables.files import FOLDER, RENDERERS, make_tables, write_tables
 from analysis.tables.table import NothingToShow
-from analysis.tables.trace import cells_table, find_cells, trials_table
+from analysis.tables.trace import cell_lines, find_cells, trials_table
 from study.records import Store, open_store
 
 _REPORT: Final = "html"
@@ -176,7 +177,10 @@ def _trace(studies: Sequence[Study], asked: Sequence[str], kind: IntervalKind, c
         raise ValueError(f"there is no table {name}: {error}") from error
     found = find_cells(table, studies, row, column)
     if column is None:
-        terminal.show(cells_table(table, found), console)
+        console.print(Text(f"Trials behind the cells: {table.title}", style="bold"))
+        for line in cell_lines(found):
+            for piece in textwrap.wrap(line, console.width, subsequent_indent="    "):
+                console.print(Text(piece), soft_wrap=True)
         return
     for cell in found:
         try:

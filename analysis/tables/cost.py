@@ -18,7 +18,7 @@ _PHASES: Final = {"search": "search", "confirm": "confirmation", "ablation": "ab
 
 
 class _Item(NamedTuple):
-    """What is added up in one row; a row of consequences counts no trials of its own."""
+    """What is added up in one row, and the trials that say so."""
 
     section: str
     label: str
@@ -27,6 +27,7 @@ class _Item(NamedTuple):
     cpu_s: float
     gpu_s: float
     in_total: bool = True
+    counts: bool = True  # its trials, which a consequence or a loss only rests on
 
 
 def cost_table(*studies: Study) -> Table:
@@ -47,23 +48,26 @@ def _table(study: Study) -> Table:
     uses_gpu = any(item.gpu_s > 0 for item in spent)
     times = ["wall_s", "cpu_s", *(["gpu_s"] if uses_gpu else [])]
     digits = {name: decimals(pd.Series([getattr(item, name) / seconds for item in items])) for name in times}
-    each_digits = decimals(pd.Series([i.wall_s / len(i.trials) for i in items if len(i.trials)]))
+    whole = pd.concat([item.trials for item in spent if item.counts])
+    every = tuple(int(trial) for trial in whole["trial"])
+    each_digits = decimals(pd.Series([i.wall_s / len(i.trials) for i in items if i.counts]))
 
     def row(item: _Item) -> Row:
         numbers = tuple(int(trial) for trial in item.trials["trial"])
-        cells = [Cell(item.label), Cell(str(len(numbers)) if numbers else "", len(numbers), numbers)]
+        cells = [Cell(item.label)]
+        cells.append(Cell(str(len(numbers)), len(numbers), numbers) if item.counts else Cell(""))
         for name in times:
             value = getattr(item, name)
             missing = None if np.isfinite(value) else "not recorded for these"
             text = "" if missing else number(value / seconds, digits[name])
             cells.append(Cell(text, None if missing else value, numbers, missing))
-        share = Cell(f"{100 * item.wall_s / total:.1f}", item.wall_s / total) if item.in_total else Cell("")
-        each = item.wall_s / len(numbers) if numbers else None
-        cells += [share, Cell("" if each is None else f"{each:.{each_digits}f}", each, numbers)]
+        part = item.wall_s / total
+        share = Cell(f"{100 * part:.1f}", part, every) if item.in_total else Cell("")
+        each = item.wall_s / len(numbers) if item.counts else None
+        cells += [share, Cell("") if each is None else Cell(f"{each:.{each_digits}f}", each, numbers)]
         return Row(tuple(cells), item.section)
 
     heads = {"wall_s": "wall", "cpu_s": "CPU", "gpu_s": "GPU"}
-    whole = pd.concat([item.trials for item in spent])
     wall, cpu, gpu = (float(np.nansum(column)) for column in zip(*(item[3:6] for item in spent), strict=True))
     together = _Item("together", "total", whole, wall, cpu, gpu)
     return Table(
@@ -108,25 +112,27 @@ def _items(study: Study) -> Iterator[_Item]:
     failures = study.failures()
     lost = float(failures["lost_s"].sum()) if len(failures) else 0.0
     if lost > 0:
-        yield _Item("other", "lost in interrupted attempts", trials.iloc[:0], lost, np.nan, np.nan)
+        interrupted = trials[trials["trial"].isin(failures.loc[failures["lost_s"] > 0, "trial"])]
+        yield _Item("other", "lost in interrupted attempts", interrupted, lost, np.nan, np.nan, counts=False)
     yield from _consequences(study, models, runs)
 
 
 def _consequences(study: Study, models: pd.DataFrame, runs: pd.DataFrame) -> Iterator[_Item]:
-    none = runs.iloc[:0]
     cost = models.groupby("pretrain_key")[["wall_s", "cpu_s", "gpu_s"]].sum()
     needed = runs[runs["pretrain_key"].isin(cost.index) & runs["phase"].isin(list(_PHASES))]
     if len(needed) > len(cost):
         unshared = cost.reindex(needed["pretrain_key"]).sum()
         saved = unshared - cost.sum()
-        yield _Item("together", _SAVED, none, *_figures(saved), in_total=False)
+        behind = pd.concat([models[models["pretrain_key"].isin(cost.index)], needed])
+        yield _Item("together", _SAVED, behind, *_figures(saved), in_total=False, counts=False)
     complete = runs[(runs["phase"] == "ablation") & (runs["status"] == "complete")]
     seeds = complete.groupby("seed")["arm"].nunique()
     whole = complete[complete["seed"].isin(seeds[seeds == len(study.arms)].index)]
     if len(whole):
         per_seed = whole.groupby("seed")[["wall_s", "cpu_s", "gpu_s"]].sum()
         per_seed = per_seed.add(_pretraining_of(whole, cost), fill_value=0.0)
-        yield _Item("together", _ONE_MORE, none, *_figures(per_seed.mean()), in_total=False)
+        behind = pd.concat([models[models["pretrain_key"].isin(whole["pretrain_key"])], whole])
+        yield _Item("together", _ONE_MORE, behind, *_figures(per_seed.mean()), in_total=False, counts=False)
 
 
 def _pretraining_of(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +154,7 @@ def _long(items: list[_Item]) -> pd.DataFrame:
         {
             "section": [item.section for item in items],
             "part": [item.label for item in items],
-            "trials": [len(item.trials) for item in items],
+            "trials": [len(item.trials) if item.counts else 0 for item in items],
             **{name: [getattr(item, name) for item in items] for name in ("wall_s", "cpu_s", "gpu_s")},
             "in_total": [item.in_total for item in items],
         }

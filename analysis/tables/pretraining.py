@@ -93,12 +93,14 @@ def _models(study: Study, metric: str) -> pd.DataFrame:
     return frame.loc[keys.sort_values(["group", "seed"], kind="stable").index].reset_index(drop=True)
 
 
-def _after(study: Study) -> pd.Series | None:
-    """Return by seed what the baseline made of its model on the test videos; None if it has no model."""
+def _after(study: Study) -> pd.DataFrame | None:
+    """Return by seed value and trial of what the baseline made of its model; None if it has no model."""
     if study.trials.loc[study.trials["proposal"].isna(), "arm"].notna().all():
         return None
     seeds = sorted({*study.ungated_seeds, *(study.gated_seeds or ())})
-    return pd.Series(final_values(arm_runs(study, study.baseline, seeds), study.headline), seeds)
+    runs = arm_runs(study, study.baseline, seeds)
+    after = pd.DataFrame({"value": final_values(runs, study.headline), "trial": runs["trial"]}, index=seeds)
+    return after.dropna(subset="value")
 
 
 def _summary(study: Study, name: str, part: pd.DataFrame, digits: int) -> Iterator[Cell]:
@@ -126,7 +128,7 @@ def _summary(study: Study, name: str, part: pd.DataFrame, digits: int) -> Iterat
     yield Cell("")
 
 
-def _single(study: Study, model: pd.Series, digits: int, after: pd.Series | None) -> Iterator[Cell]:
+def _single(study: Study, model: pd.Series, digits: int, after: pd.DataFrame | None) -> Iterator[Cell]:
     trials = (int(model["trial"]),)
     yield Cell(f"seed {model['seed']}", trials=trials)
     yield Cell("")
@@ -139,8 +141,11 @@ def _single(study: Study, model: pd.Series, digits: int, after: pd.Series | None
     yield Cell("")
     passed = model.get("passed")
     yield Cell("" if passed is None else "✓" if passed else "✗", trials=trials)
-    value = np.nan if after is None else after.get(model["seed"], np.nan)
-    yield Cell("" if pd.isna(value) else number(value, digits), None if pd.isna(value) else float(value))
+    if after is None or model["seed"] not in after.index:
+        yield Cell("")
+    else:
+        value, trial = after.loc[model["seed"]]
+        yield Cell(number(value, digits), float(value), (int(trial),))
 
 
 def _notes(study: Study, models: pd.DataFrame, metric: str, has_after: bool) -> Iterator[str]:

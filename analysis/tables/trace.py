@@ -52,42 +52,22 @@ def find_cells(
     ]
 
 
-def cells_table(table: Table, traced: Sequence[Traced]) -> Table:
-    """Return cell by cell which trials it rests on."""
-    rows = []
+def cell_lines(traced: Sequence[Traced]) -> Iterator[str]:
+    """Yield cell by cell, in a sentence each, which trials it rests on."""
+    several = len({str(found.study.store) for found in traced}) > 1
     for found in traced:
-        if found.cell.text or found.cell.missing or found.cell.trials:
-            text = Cell(found.cell.text, missing=found.cell.missing)
-            rows.append(
-                Row(
-                    (Cell(found.row), Cell(found.column), text, Cell(ranges(found.cell.trials))),
-                    found.section,
-                )
-            )
-    return Table(
-        name=f"trace-{table.name}",
-        title=f"Trials behind the cells: {table.title}",
-        columns=(*(Column(name, align="left") for name in ("row", "column")), Column("value"), _TRIALS),
-        rows=tuple(rows),
-        long=pd.DataFrame(
-            {
-                "section": [found.section for found in traced],
-                "row": [found.row for found in traced],
-                "column": [found.column for found in traced],
-                "value": [found.cell.value for found in traced],
-                "study": [str(found.study.store) for found in traced],
-                "trials": [" ".join(map(str, found.cell.trials)) for found in traced],
-            }
-        ),
-    )
-
-
-_TRIALS: Final = Column("trials", align="left")
+        cell = found.cell
+        if not (cell.text or cell.missing or cell.trials):
+            continue
+        of_study = f" of {found.study.store}" if several else ""
+        behind = f"trials {ranges(cell.trials)}{of_study}" if cell.trials else "no trials"
+        reason = f" ({cell.missing})" if cell.missing else ""
+        yield f"{_where(found)} = {cell.text or NONE}: {behind}{reason}"
 
 
 def trials_table(found: Traced) -> Table:
     """Return the trials behind one cell as their records tell them; raises NothingToShow if it has none."""
-    where = " · ".join(part for part in (found.section, found.row, found.column) if part)
+    where = _where(found)
     if not found.cell.trials:
         reason = f": {found.cell.missing}" if found.cell.missing else ""
         raise NothingToShow(f"{where} rests on no trials{reason}")
@@ -123,6 +103,10 @@ def _runs(numbers: Sequence[int]) -> Iterator[str]:
             first, last = numbers[start], numbers[end - 1]
             yield str(first) if first == last else f"{first}–{last}"
             start = end
+
+
+def _where(found: Traced) -> str:
+    return " · ".join(part for part in (found.section, found.row, found.column) if part)
 
 
 def _head(column: Column) -> str:

@@ -1,14 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from analysis.__main__ import main
-from analysis.load import load_study
+from analysis.load import Study, load_study
 from analysis.tables.ablation_paper import paper_table
 from analysis.tables.comparisons import comparisons_table
+from analysis.tables.cost import cost_table
 from analysis.tables.grid import grid_table
-from analysis.tables.table import NothingToShow
-from analysis.tables.trace import cells_table, find_cells, ranges, trials_table
+from analysis.tables.pretraining import pretraining_table
+from analysis.tables.table import NothingToShow, Table
+from analysis.tables.trace import cell_lines, find_cells, ranges, trials_table
 from tests.analysis.tables.studies import HEADLINE, write_searched
 
 
@@ -53,10 +56,15 @@ def test_a_column_answers_to_several_names(out: Path, name: str) -> None:
 def test_every_cell_of_a_table_can_be_listed(out: Path) -> None:
     study = load_study(out)
     table = paper_table(study)
-    listed = cells_table(table, find_cells(table, [study])).long
-    assert len(listed) == len(table.rows) * (len(table.columns) - 1)
-    row = listed[(listed["row"] == "+FSD") & (listed["column"] == "seeds")].iloc[0]
-    assert len(row["trials"].split()) == 7
+    cells = find_cells(table, [study])
+    assert len(cells) == len(table.rows) * (len(table.columns) - 1)
+    (of_fsd,) = (each for each in cells if (each.row, each.column) == ("+FSD", "seeds"))
+    assert len(of_fsd.cell.trials) == 7
+    told = [each for each in cells if each.cell.text or each.cell.missing]  # all but ticks that are not there
+    lines = list(cell_lines(cells))
+    assert len(lines) == len(told)
+    trials = ranges(of_fsd.cell.trials)
+    assert f"+FSD · seeds = 7 of 8: trials {trials} ({of_fsd.cell.missing})" in lines
 
 
 def test_cells_of_several_studies_lead_to_their_own(out: Path, tmp_path: Path) -> None:
@@ -64,6 +72,8 @@ def test_cells_of_several_studies_lead_to_their_own(out: Path, tmp_path: Path) -
     second = load_study(write_searched(tmp_path / "second", data="second"))
     found = find_cells(paper_table(first, second), [first, second], "both", HEADLINE)
     assert [str(each.study.store) for each in found] == [str(out), str(tmp_path / "second")]
+    first_line, second_line = cell_lines(found)
+    assert first_line.endswith(f" of {out}") and second_line.endswith(f" of {tmp_path / 'second'}")
 
 
 def test_a_cell_without_trials_says_so(out: Path) -> None:
@@ -71,6 +81,30 @@ def test_a_cell_without_trials_says_so(out: Path) -> None:
     (found,) = find_cells(paper_table(study), [study], "both", "FSD")
     with pytest.raises(NothingToShow, match="both · FSD rests on no trials"):
         trials_table(found)
+
+
+@pytest.mark.parametrize(
+    ("make", "row", "column"),
+    [
+        (cost_table, "saved by sharing", None),
+        (cost_table, "one more ablation seed", None),
+        (cost_table, "both", "share (%)"),
+        (pretraining_table, None, "after cont mAP@0.1:0.3, test"),
+    ],
+)
+def test_no_number_is_without_trials(
+    out: Path, make: Callable[[Study], Table], row: str | None, column: str | None
+) -> None:
+    study = load_study(out)
+    values = [found.cell for found in find_cells(make(study), [study], row, column) if found.cell.text]
+    assert values and all(cell.trials for cell in values)
+
+
+def test_the_price_of_a_seed_is_that_of_its_trials(out: Path) -> None:
+    study = load_study(out)
+    (found,) = find_cells(cost_table(study), [study], "one more ablation seed", "wall (min)")
+    trials = trials_table(found).long
+    assert trials["wall_s"].sum() / trials["seed"].nunique() == pytest.approx(found.cell.value)
 
 
 def test_ranges() -> None:
@@ -84,7 +118,9 @@ def test_the_command_traces(out: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert shown.count("complete") == 8
     assert not (out / "tables").exists()
     assert main([str(out), "--trace", "ablation", "both"]) == 0
-    assert "mAP@tIoU 0.1" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "both · average mAP@tIoU 0.1:0.3 = 43.5 ± 2.4: trials" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.situation(
