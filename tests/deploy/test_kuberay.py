@@ -77,6 +77,11 @@ def test_image_has_all_that_is_shipped_to_machines():
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_image_takes_nothing_that_was_built_outside():
+    built = {f"**/{Path(line).name}" for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert built <= set((ROOT / ".dockerignore").read_text().splitlines())
+
+
 def test_token_is_asked_for_and_only_the_cluster_is_let_in():
     for _, template in templates():
         assert template["metadata"]["labels"]["app"] == "ftcl-study"
