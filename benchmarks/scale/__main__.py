@@ -5,7 +5,6 @@ runs in a process of its own, whose peak of memory is the driver's.
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
@@ -14,11 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.scale.machines import Market
+from benchmarks.scale.tables import append
+
+if TYPE_CHECKING:
+    from benchmarks.scale.simulation import Sample
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -35,6 +39,12 @@ def main() -> int:
     parser.add_argument("--no-stopping", action="store_true", help="run every proposal to its end")
     parser.add_argument("--sampler", choices=["tpe", "random"], default="tpe")
     parser.add_argument("--flush-ms", type=float, help="of one fsync, instead of the measured time")
+    parser.add_argument(
+        "--tune-ms",
+        type=float,
+        default=0.0,
+        help="of Tune's loop for a hand-out and for each report: benchmarks.scale.controller, .turn",
+    )
     parser.add_argument("--seed", type=int, default=0)
     market = parser.add_argument_group("the model of nodes")
     for entry in dataclasses.fields(Market):
@@ -48,7 +58,6 @@ def main() -> int:
     if arguments.one:
         print(json.dumps(simulate(arguments)))
         return 0
-    arguments.out.mkdir(parents=True, exist_ok=True)
     for gpus, trials in product(arguments.gpus, arguments.trials):
         argv = [*sys.argv[1:], "--gpus", str(gpus), "--trials", str(trials), "--one"]
         # One thread: the driver's cost is the CPU time of its own.
@@ -62,9 +71,9 @@ def main() -> int:
         )
         result = json.loads(done.stdout.splitlines()[-1])
         samples = result.pop("samples")
-        _append(arguments.out / "simulation.csv", [result])
+        append(arguments.out / "simulation.csv", [result])
         key = {name: result[name] for name in ("gpus", "trials", "variant")}
-        _append(arguments.out / "growth.csv", [{**key, **sample} for sample in samples])
+        append(arguments.out / "growth.csv", [{**key, **sample} for sample in samples])
         print(json.dumps(result, indent=1), flush=True)
     return 0
 
@@ -87,7 +96,7 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         workers = Workers(plan.space, arguments.trial_s)
         before_mb = _peak_mb()
-        with open_driver(plan, slots, flush_s) as driver:
+        with open_driver(plan, slots, flush_s, arguments.tune_ms / 1000) as driver:
             simulation = Simulation(
                 driver, workers, market, gpus, slots_per_gpu=arguments.slots_per_gpu, seed=arguments.seed
             )
@@ -111,8 +120,10 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
         "proposals_per_s": round(num_proposals / end_s, 2),
         "driver_ms_per_trial": round(1e3 * driver.spent_s / len(rows), 2),
         "flush_ms_per_trial": round(1e3 * sum(c.flush_s for c in costs.values()) / len(rows), 2),
+        "tune_ms_per_trial": round(1e3 * sum(c.tune_s for c in costs.values()) / len(rows), 2),
         "driver_busy": round(driver.spent_s / end_s, 4),
         "idle_driver": round(tally.seconds["driver"] / up_s, 5),
+        "idle_driver_with_work": round(_idle_with_work(tally.samples, len(rows)), 5),
         "idle_work": round(tally.seconds["work"] / up_s, 5),
         "node_missing": round(tally.seconds["node"] / total_s, 5),
         "trained_in_vain": round(tally.lost_s / tally.seconds["busy"], 5),
@@ -132,6 +143,13 @@ def simulate(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _idle_with_work(samples: Sequence["Sample"], trials: int) -> float:
+    """Return the share of waiting for the driver, not for nodes or work, from 50 % to 90 % of the trials."""
+    middle = [sample for sample in samples if 0.5 * trials <= sample.ended <= 0.9 * trials]
+    waited_s = middle[-1].waited_s - middle[0].waited_s
+    return waited_s / (middle[-1].busy_s - middle[0].busy_s + waited_s)
+
+
 def variant(arguments: argparse.Namespace) -> str:
     """Name what differs from the shipped study on whole GPUs with the measured disk."""
     parts = []
@@ -145,16 +163,9 @@ def variant(arguments: argparse.Namespace) -> str:
         parts.append(f"trials of {arguments.trial_s:g} s")
     if arguments.flush_ms is not None:
         parts.append(f"flush of {arguments.flush_ms:g} ms")
+    if arguments.tune_ms:
+        parts.append(f"Tune {arguments.tune_ms:g} ms")
     return ", ".join(parts) or "as shipped"
-
-
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    known = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
-    names = list(dict.fromkeys(name for row in [*known, *rows] for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows([*known, *rows])
 
 
 def _peak_mb() -> float:

@@ -2,11 +2,12 @@
 
 Trials that train nothing report as fast as they can to a study's real agenda and ledger, or, `--bare`, to
 nobody: Tune with a searcher that only counts. Measured from the moment at which 30 % of the trials have ended
-until 90 % have, so that the start of the actors is not counted. The CPU time is that of the driver's process.
+until 90 % have, so that the start of the actors is not counted. The CPU time is that of the driver's process,
+and of it that of the thread which runs Tune's loop, one event after the other. An actor holds one of the CPUs
+that Ray is told of, however many the machine has: it does next to nothing.
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import os
@@ -16,19 +17,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.scale.tables import append
 from study.job import Job, News, Setup
+from study.manifest import environment
 
-_EPOCHS: Final = 6
 _METRICS: Final = {f"metric/{index}": 1.0 + index for index in range(25)}
 
 
-def run_nothing(job: Job, setup: Setup, report: Callable[[News], None], *, node: str | None) -> None:
+def run_nothing(
+    job: Job, setup: Setup, report: Callable[[News], None], *, node: str | None, epochs: int
+) -> None:
     """Do what a worker does (study.trial.run_trial), but for the work."""
     del setup
-    for epoch in range(1, _EPOCHS + 1):
+    for epoch in range(1, epochs + 1):
         report(News(job.trial, job.attempt, "host", node, epochs={epoch: _METRICS}))
     metrics = {"validation/mAP@0.1:0.7": 50.0 + job.trial % 7}
     result: dict[str, Any] = {"metrics": metrics, "last_lap": {}, "export": None}
@@ -42,29 +47,32 @@ class Clock:
     """When so many trials had ended, and what the driver had used of its CPU until then."""
 
     trials: int
+    epochs: int
     ended: int = 0
-    marks: list[tuple[int, float, float, int]] = field(default_factory=list)
+    marks: list[tuple[int, float, float, float, int]] = field(default_factory=list)
 
     def tick(self) -> None:
         """Count an ended trial."""
         self.ended += 1
         if self.ended in (int(0.3 * self.trials), int(0.9 * self.trials)):
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-            self.marks.append((self.ended, time.monotonic(), time.process_time(), resident))
+            now_s, process_s, loop_s = time.monotonic(), time.process_time(), time.thread_time()
+            self.marks.append((self.ended, now_s, process_s, loop_s, resident))
 
     def rates(self) -> dict[str, float]:
         """Return trials a second, and the driver's CPU time and memory for one."""
-        (first, began_s, used_s, held), (last, ended_s, all_s, all_held) = self.marks
-        trials = last - first
+        trials, seconds, process_s, loop_s, held = (b - a for a, b in zip(*self.marks, strict=True))
         return {
-            "trials_per_s": round(trials / (ended_s - began_s), 2),
-            "reports_per_s": round(trials * (_EPOCHS + 2) / (ended_s - began_s), 1),
-            "driver_cpu_ms_per_trial": round(1e3 * (all_s - used_s) / trials, 1),
-            "driver_kb_per_trial": round((all_held - held) / 1e3 / trials, 1),
+            "trials_per_s": round(trials / seconds, 2),
+            "reports_per_s": round(trials * (self.epochs + 2) / seconds, 1),
+            "driver_cpu_ms_per_trial": round(1e3 * process_s / trials, 1),
+            "driver_kb_per_trial": round(held / 1e3 / trials, 1),
+            "loop_cpu_ms_per_trial": round(1e3 * loop_s / trials, 1),
+            "loop_busy": round(loop_s / seconds, 3),
         }
 
 
-def with_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
+def with_agenda(actors: int, trials: int, epochs: int, folder: Path) -> dict[str, float]:
     """Run a study whose trials do nothing."""
     from study.tune.environment import prepare_environment
 
@@ -77,7 +85,7 @@ def with_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
     from study.tune.run import run_agenda
 
     plan = plan_study(folder, trials, stops_early=False, sampler="random")
-    clock = Clock(trials)
+    clock = Clock(trials, epochs)
     own = [0.0, 0.0]
     with connect(None, local_cpus=actors), open_driver(plan, actors) as driver:
         agenda = driver.agenda
@@ -108,14 +116,14 @@ def with_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
                 stages,
                 actors,
                 stops=stops,
-                run=run_nothing,
+                run=partial(run_nothing, epochs=epochs),
             )
         rates = clock.rates()
         counted = clock.marks[1][0] - clock.marks[0][0]
     return {**rates, "of_it_agenda_ms": round(1e3 * own[True] / counted, 1)}
 
 
-def without_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
+def without_agenda(actors: int, trials: int, epochs: int, folder: Path) -> dict[str, float]:
     """Run Tune with a searcher that counts, and nothing that listens."""
     from study.tune.environment import prepare_environment
 
@@ -125,7 +133,7 @@ def without_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
 
     from study.tune.cluster import connect
 
-    clock = Clock(trials)
+    clock = Clock(trials, epochs)
 
     class Counting(Searcher):
         """Hands out numbers, as many at once as there are actors."""
@@ -156,7 +164,7 @@ def without_agenda(actors: int, trials: int, folder: Path) -> dict[str, float]:
     def trainable(config: dict[str, Any]) -> None:
         job = Job(**config["job"])
         tune.report({"begun": {"host": "host", "node": "node"}})
-        for epoch in range(1, _EPOCHS + 1):
+        for epoch in range(1, epochs + 1):
             tune.report({"news": News(job.trial, 1, "host", epochs={epoch: _METRICS})})
         tune.report({"news": News(job.trial, 1, "host", result=_METRICS)})
 
@@ -176,6 +184,7 @@ def main() -> int:
     )
     parser.add_argument("--actors", type=int, nargs="+", default=[2, 8, 32])
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=6, help="of a trial: it reports two times more")
     parser.add_argument("--bare", action="store_true", help="Tune without our agenda")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "controller.csv")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -183,26 +192,27 @@ def main() -> int:
     if arguments.one:
         measure = without_agenda if arguments.bare else with_agenda
         with tempfile.TemporaryDirectory() as folder:
-            rates = measure(arguments.actors[0], arguments.trials, Path(folder))
+            rates = measure(arguments.actors[0], arguments.trials, arguments.epochs, Path(folder))
         print(json.dumps(rates))
         return 0
     for actors in arguments.actors:
         command = [sys.executable, "-m", "benchmarks.scale.controller", "--one", "--actors", str(actors)]
-        command += ["--trials", str(arguments.trials), *(["--bare"] if arguments.bare else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ})
+        command += ["--trials", str(arguments.trials), "--epochs", str(arguments.epochs)]
+        command += ["--bare"] if arguments.bare else []
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rates = json.loads(done.stdout.splitlines()[-1])
         row = {"actors": actors, "trials": arguments.trials, "agenda": not arguments.bare, **rates}
+        row |= {"epochs": arguments.epochs, **surroundings()}
         print(row, flush=True)
-        is_new = not arguments.out.exists()
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.out.open("a", newline="", encoding="utf-8") as file:
-            names = ["actors", "trials", "agenda", "trials_per_s", "reports_per_s"]
-            names += ["driver_cpu_ms_per_trial", "driver_kb_per_trial", "of_it_agenda_ms"]
-            table = csv.DictWriter(file, names)
-            if is_new:
-                table.writeheader()
-            table.writerow(row)
+        append(arguments.out, [row])
     return 0
+
+
+def surroundings() -> dict[str, Any]:
+    """Return machine and versions, as columns."""
+    here = environment()
+    versions = {name: here["versions"][name] for name in ("python", "ray")}
+    return {**versions, "cpu": here["hardware"]["cpu"], "cores": here["hardware"]["cores"]}
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ class Cost:
     calls: int = 0
     cpu_s: float = 0.0
     flush_s: float = 0.0  # waiting for the disk
+    tune_s: float = 0.0  # of Tune's loop around them, charged and not measured here
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.cpu_s + self.flush_s
+        return self.cpu_s + self.flush_s + self.tune_s
 
 
 def plan_study(folder: Path, trials: int, *, stops_early: bool, sampler: str) -> Plan:
@@ -59,34 +60,44 @@ class Driver:
 
     A call costs the CPU time of its thread and the time that it waited for `fsync`: on a machine that others
     use too, the time of day would count their work as well. With `flush_s` every flush counts as so long and
-    is not done.
+    is not done. A trial that is handed out, and every news of one, costs `tune_s` besides.
     """
 
-    def __init__(self, plan: Plan, agenda: Agenda, ledger: Ledger, flush_s: float | None) -> None:
+    def __init__(
+        self, plan: Plan, agenda: Agenda, ledger: Ledger, *, flush_s: float | None, tune_s: float
+    ) -> None:
         self.plan = plan
         self.ledger = ledger
         self.agenda = agenda
         self.costs: dict[str, Cost] = defaultdict(Cost)
+        self._tune_s = tune_s
         self._flush_s = flush_s
         self._waited_s = 0.0
         self._fsync = os.fsync
 
     def next_job(self) -> tuple[Job | None, float]:
         """Ask for a trial to start; also return what that took."""
-        return self._measured("next_job", self.agenda.next_job)
+        job, cost_s = self._measured("next_job", self.agenda.next_job)
+        return job, cost_s + (self._charge("next_job") if job is not None else 0.0)
 
     def take(self, news: News) -> tuple[bool, float]:
         """Tell news of a trial; return whether it is to stop, and what that took."""
         kind = "end" if news.result is not None else "epoch"
-        return self._measured(kind, lambda: self.agenda.take(news))
+        stops, cost_s = self._measured(kind, lambda: self.agenda.take(news))
+        return stops, cost_s + self._charge(kind)
 
     def died(self, job: Job, host: str, node: str) -> float:
         """Tell that a trial's node was lost; return what that took."""
         message = f"the node {host} was lost"
-        return self._measured(
+        _, cost_s = self._measured(
             "died",
             lambda: self.agenda.died(job.trial, job.attempt, "node_lost", message, host, node),
-        )[1]
+        )
+        return cost_s + self._charge("died")
+
+    def _charge(self, kind: str) -> float:
+        self.costs[kind].tune_s += self._tune_s
+        return self._tune_s
 
     def _measured(self, kind: str, call: Callable[[], _T]) -> tuple[_T, float]:
         waited_s, began_s = self._waited_s, time.thread_time()
@@ -126,7 +137,9 @@ class Driver:
 
 
 @contextmanager
-def open_driver(plan: Plan, slots: int, flush_s: float | None = None) -> Iterator[Driver]:
+def open_driver(
+    plan: Plan, slots: int, flush_s: float | None = None, tune_s: float = 0.0
+) -> Iterator[Driver]:
     """Open a new study as a launch does, on its real ledger; its display prints into nothing."""
     assert plan.store.local is not None
     plan.store.local.mkdir(parents=True)
@@ -134,7 +147,7 @@ def open_driver(plan: Plan, slots: int, flush_s: float | None = None) -> Iterato
     with hold(plan.ledger, plan.study_id) as held, Path(os.devnull).open("w", encoding="utf-8") as nothing:
         ledger = Ledger(open_storage(plan.ledger, held), plan.study_id)
         agenda, _, display = assemble(plan, ledger, slots, Console(file=nothing, width=120))
-        driver = Driver(plan, agenda, ledger, flush_s)
+        driver = Driver(plan, agenda, ledger, flush_s=flush_s, tune_s=tune_s)
         fsync, os.fsync = os.fsync, driver.flush
         try:
             with display:

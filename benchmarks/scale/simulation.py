@@ -63,6 +63,7 @@ class Sample:
     handled: int
     driver_s: float
     waited_s: float  # of all slots, for the driver
+    busy_s: float  # of all slots
 
 
 @dataclass
@@ -126,7 +127,14 @@ class Simulation:
     def _sample(self) -> None:
         tally = self.tally
         tally.samples.append(
-            Sample(self.now_s, tally.ended, tally.handled, self.driver.spent_s, tally.seconds["driver"])
+            Sample(
+                self.now_s,
+                tally.ended,
+                tally.handled,
+                self.driver.spent_s,
+                tally.seconds["driver"],
+                tally.seconds["busy"],
+            )
         )
 
     def _at(self, when_s: float, act: Callable[..., None], *details: Any) -> None:

@@ -18,9 +18,11 @@ GPUS = 24
 STORMY = Market(gpus_per_node=4, reclaims_per_hour=6.0, startup_s=60.0)
 
 
-def simulate(folder: Path, market: Market, trials: int = 200) -> tuple[Simulation, Tally, Mapping[int, Row]]:
+def simulate(
+    folder: Path, market: Market, trials: int = 200, tune_s: float = 0.0
+) -> tuple[Simulation, Tally, Mapping[int, Row]]:
     plan = plan_study(folder, trials, stops_early=True, sampler="random")
-    with open_driver(plan, GPUS, flush_s=0.001) as driver:
+    with open_driver(plan, GPUS, flush_s=0.001, tune_s=tune_s) as driver:
         simulation = Simulation(driver, Workers(plan.space, 60.0), market, GPUS, slots_per_gpu=1, seed=0)
         tally = simulation.run(sample_every=20)
         driver.close()
@@ -91,3 +93,14 @@ def test_money_is_that_of_the_nodes_and_the_head(tmp_path: Path) -> None:
     assert simulation.cloud.dollars(simulation.now_s) == pytest.approx(hours * (GPUS * 2.0 + 1.0))
     assert tally.seconds["node"] == pytest.approx(GPUS * market.startup_s)
     assert tally.reclaimed == tally.lost_s == 0
+
+
+def test_tune_is_charged_for_each_hand_out_and_report(tmp_path: Path) -> None:
+    simulation, tally, rows = simulate(tmp_path, Market(), trials=100, tune_s=0.5)
+    reports = sum(cost.calls for kind, cost in simulation.driver.costs.items() if kind != "next_job")
+    attempts = sum(row.attempts for row in rows.values())
+    charged_s = sum(cost.tune_s for cost in simulation.driver.costs.values())
+    assert charged_s == pytest.approx(0.5 * (reports + attempts))
+    # It is waited for, by at least the one whose report it is.
+    assert tally.seconds["driver"] >= charged_s
+    assert simulation.driver.spent_s > charged_s
