@@ -7,7 +7,7 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis._text import decimals, mean_sd, number
-from analysis._words import numbered
+from analysis._words import numbered, setting
 from analysis.ablation import (
     Comparison,
     ablation_table,
@@ -184,15 +184,23 @@ def _tick(study: Study, arm: str, component: str) -> Cell:
     parameters = components(study)
     if arm not in study.arms or component not in parameters:
         return Cell("")
-    return Cell("✓" if has_component(study, arm, parameters[component]) else "")
+    tick = "(✓)" if arm in study.controls else "✓"
+    return Cell(tick if has_component(study, arm, parameters[component]) else "")
 
 
 def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> Iterator[str]:
     yield "Mean over paired seeds, ± sd with ddof = 1 where it is printed; nothing is filled in."
+    has_controls = any(study.controls for study in studies)
     if has_ticks:
-        yield "✓: the loss is trained with, its weight is not 0."
+        in_brackets = (
+            "; in brackets in controls, which change what it is computed from" if has_controls else ""
+        )
+        yield f"✓: the loss is trained with, its weight is not 0{in_brackets}."
     for study, name in zip(studies, names, strict=True):
         where = f"{name}. " if len(studies) > 1 else ""
+        if study.controls:
+            told = "; ".join(_control(study, arm) for arm in study.controls)
+            yield f"{where}What sets controls apart: {told}."
         for family in study.families:
             if family.against != study.baseline:
                 continue
@@ -210,6 +218,12 @@ def _notes(studies: Sequence[Study], names: Sequence[str], has_ticks: bool) -> I
                 "trained row."
             )
     yield from _differing(studies)
+
+
+def _control(study: Study, arm: str) -> str:
+    settings = study.manifest["space"]["arms"][arm]
+    told = ", ".join(f"{name.rpartition('.')[2]} = {setting(value)}" for name, value in settings.items())
+    return f"{arm}, {told or 'no setting of its own'}"
 
 
 def _differing(studies: Sequence[Study]) -> Iterator[str]:

@@ -64,6 +64,10 @@ def test_the_ablation_has_a_papers_shape(study: Study) -> None:
     ]
     assert texts(table, "both") == ["both", "✓", "✓", "8", "48.5", "47.5", "46.5", "44.5 ± 2.4", "43.5 ± 2.4"]
     assert texts(table, "+FSD")[1:3] == ["✓", ""]
+    # A control trains with both losses too, but on something else.
+    assert texts(table, "shuffled")[1:3] == ["(✓)", "(✓)"]
+    assert any("in brackets in controls" in note for note in table.notes)
+    assert "What sets controls apart: shuffled, order = shuffled." in table.notes
     assert [row.section for row in table.rows].count("controls") == 1
     assert table.rows[-1].section == "without training"
     assert set(table.long["metric"]) == set(study.metrics)
