@@ -61,7 +61,7 @@ def _family_answers(study: Study, family: Family, rows: pd.DataFrame) -> Iterato
     for kind in ("better", "worse"):
         if verdicts[kind]:
             strongest = sorted(verdicts[kind], key=lambda row: -abs(row["diff"]))
-            effects = join([f"{row['arm']} by {_effect(row, digits)}" for row in strongest])
+            effects = join([f"{row['arm']} ({_effect(row, digits)})" for row in strongest])
             yield (
                 f"Test {family.metric} is {kind} than {family.against}’s with {effects}: mean difference and "
                 f"its 95 % interval (of each comparison alone) {over}; "

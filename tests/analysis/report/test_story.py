@@ -29,9 +29,9 @@ def told(write_study: Callable[..., Path]) -> Callable[..., Story]:
 def test_answer_has_effect_interval_p_and_n(told: Callable[..., Story]) -> None:
     story = told({"+FSD": BETTER, "+LCS": UNCLEAR, "FSD+LCS": WORSE})
     better, worse, unclear = story.answer.replace(". ", ".\n").splitlines()
-    assert "better than cont’s with +FSD by +2.0 [+1.9, +2.1]" in better
+    assert "better than cont’s with +FSD (+2.0 [+1.9, +2.1])" in better
     assert "over 8 paired seeds" in better and "sign-flip p = 0.0234" in better
-    assert "worse than cont’s with FSD+LCS by −2.0 [−2.1, −1.9]" in worse
+    assert "worse than cont’s with FSD+LCS (−2.0 [−2.1, −1.9])" in worse
     assert "No difference from cont in score is shown for +LCS (0.0 [−0.5, +0.5])" in unclear
 
 
@@ -39,7 +39,7 @@ def test_smaller_is_better_where_the_metric_says_so(told: Callable[..., Story]) 
     families = [{"name": "losses", "metric": "cost", "arms": ["+FSD"], "against": "cont"}]
     space = {**manifest()["space"], "families": families}
     answer = told({"+FSD": BETTER}, space=space, headline="cost").answer
-    assert "cost is better than cont’s with +FSD by −2.0" in answer
+    assert "cost is better than cont’s with +FSD (−2.0 [" in answer
 
 
 def test_controls_that_do_as_well_are_named_against_the_gain(told: Callable[..., Story]) -> None:
