@@ -1,8 +1,8 @@
 """What in a turn of Tune's loop grows: `python -m benchmarks.scale.turn`.
 
 Tune handles one report in a turn. In each turn it looks for one that waits through all trials that the study
-has had (its first-in-first-out scheduler), and waits for the first of as many futures as attempts run. Both are
-done here as Tune does them: the first on trials that have ended, the second on the calls of one actor.
+has had (its first-in-first-out scheduler), and waits for the first of as many futures as attempts run. Here
+both are done as Tune does them: the first on trials that have ended, the second on the calls of one actor.
 """
 
 import argparse
