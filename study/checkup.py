@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from study.verdicts import (
     judge_cache,
     judge_clock,
     judge_gpus,
+    judge_hanging_storage,
     judge_software,
     judge_storage,
     show_bytes,
@@ -25,8 +25,8 @@ from study.verdicts import (
 if TYPE_CHECKING:
     from study.tune.nodes import Node, Nodes
 
-_FOLDER: Final = ".doctor"
-_STORAGE_TIMEOUT_S: Final = 12.0  # a store gives up within 10 s
+_STORAGE_TIMEOUT_S: Final = 8.0
+_REMOVAL_TIMEOUT_S: Final = 1.0  # of nodes that have just answered
 _GPU_TIMEOUT_S: Final = 40.0
 _DATA_TIMEOUT_S: Final = 600.0  # copying and reading all of it
 _BRIEF_DATA_TIMEOUT_S: Final = 5.0
@@ -95,7 +95,10 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
     # A machine without our package cannot be asked more; one that runs no trials needs no more.
     working = [node for node in alive if seen[node.id]["source"] and node.cpus > 0]
     if wanted.out is not None:
-        _ask_storage(nodes, working, wanted.out, findings, brief)
+        hanging = _ask_storage(nodes, working, wanted.out, findings, brief)
+        # They are busy with that question, and would be waited for with each that follows.
+        alive = [node for node in alive if node.id not in hanging]
+        working = [node for node in working if node.id not in hanging]
     if not brief:
         for node, answer in nodes.ask("gpus", {n.id: (n.gpus,) for n in alive}, _GPU_TIMEOUT_S).items():
             told = next(each.gpus for each in alive if each.id == node)
@@ -113,44 +116,46 @@ def _ask_storage(
     location: str,
     findings: Mapping[str, list[Finding]],
     brief: bool,
-) -> None:
-    """Let each node write a file and read the driver's, and read theirs here; nothing is left behind."""
+) -> set[str]:
+    """Let each node write a file and read the driver's, and read theirs here; return the nodes that hang.
+
+    Nothing is left behind, unless by a node that hangs.
+    """
     from study.tune.nodes import Silence
 
-    token = secrets.token_hex(4)
+    folder = f".doctor-{secrets.token_hex(4)}"  # of this examination alone: others may run
     store = open_store(location)
     folders = () if store.local is None else (store.local, *store.local.parents)
-    made = [str(folder) for folder in folders if not folder.exists()]
-    names = {node.id: f"{_FOLDER}/{token}-{node.id[:12]}" for node in asked}
-    own = f"{_FOLDER}/{token}-driver"
+    made = [str(each) for each in folders if not each.exists()]
+    names = {node.id: f"{folder}/{node.id[:12]}" for node in asked}
+    own = f"{folder}/driver"
     trouble = inspection.write_probe(location, own)
     if trouble:
         raise LaunchError(f"cannot write to {location} ({trouble}); choose another --out")
+    answered: list[str] = []
     try:
-        written = nodes.ask(
-            "write_probe", {node: (location, name) for node, name in names.items()}, _STORAGE_TIMEOUT_S
+        question = {node: (location, name, own) for node, name in names.items()}
+        answers = nodes.ask("exchange_probes", question, _STORAGE_TIMEOUT_S)
+        silent = {node: answer for node, answer in answers.items() if isinstance(answer, Silence)}
+        answered += answers.keys() - silent.keys()
+        for node, silence in silent.items():
+            if silence.is_lost:
+                findings[node].append(_silent(silence.reason, brief))
+            else:
+                findings[node] += judge_hanging_storage(store.place(folder), silence.reason)
+        # A node that does not see our file is in another folder, and what it wrote is not waited for.
+        is_seen = inspection.read_probes(
+            location, [names[node] for node in answered if answers[node]["sees"]]
         )
-        fine = [node for node, answer in written.items() if answer == ""]
-        sees = nodes.ask("read_probes", {node: (location, [own]) for node in fine}, _STORAGE_TIMEOUT_S)
-        is_seen = inspection.read_probes(location, [names[node] for node in fine])
-        for node, answer in written.items():
-            trouble = answer.reason if isinstance(answer, Silence) else answer
-            there = sees.get(node, {})
-            lost = [each for each in (answer, there) if isinstance(each, Silence) and each.is_lost]
-            if lost:
-                findings[node].append(_silent(lost[0].reason, brief))
-                continue
-            findings[node] += judge_storage(
-                location,
-                there.reason if isinstance(there, Silence) else trouble,
-                is_seen.get(names[node], False),
-                not isinstance(there, Silence) and there.get(own, False),
-            )
+        for node in answered:
+            trouble, sees = answers[node]["trouble"], answers[node]["sees"]
+            findings[node] += judge_storage(location, trouble, is_seen.get(names[node], False), sees)
+        return {node for node, silence in silent.items() if not silence.is_lost}
     finally:
-        removed = {node: (location, [name], made) for node, name in names.items()}
-        nodes.ask("remove_probes", removed, _STORAGE_TIMEOUT_S)
-        with suppress(OSError):
-            inspection.remove_probes(location, [own], made)
+        removed = {node: (location, [names[node]], made) for node in answered}
+        nodes.ask("remove_probes", removed, _REMOVAL_TIMEOUT_S)
+        others = [name for node, name in names.items() if node not in answered]
+        inspection.remove_probes(location, [own, *others], made)
 
 
 def _ask_data(

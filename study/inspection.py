@@ -94,6 +94,12 @@ def clock() -> float:
     return time.time()
 
 
+def exchange_probes(location: str, name: str, theirs: str) -> dict[str, Any]:
+    """Write a file named `name` into the study and look for that of the driver; say what went wrong."""
+    trouble = write_probe(location, name)
+    return {"trouble": trouble, "sees": not trouble and read_probes(location, [theirs])[theirs]}
+
+
 def write_probe(location: str, name: str) -> str:
     """Write a file named `name`, with its name as content, into the study; return what went wrong."""
     try:
@@ -107,13 +113,10 @@ def write_probe(location: str, name: str) -> str:
 
 def read_probes(location: str, names: Sequence[str]) -> dict[str, bool]:
     """Say of each probe whether it is there and whole; wait a little for those that are not."""
-    seen = dict.fromkeys(names, False)
-    try:
-        from study.store import open_store
+    from study.store import open_store
 
-        store = open_store(location)
-    except Exception:  # told by write_probe
-        return seen
+    seen = dict.fromkeys(names, False)
+    store = open_store(location)
     for attempt in range(_READ_ATTEMPTS):
         time.sleep(_READ_PAUSE_S if attempt else 0)
         for name in (name for name, there in seen.items() if not there):
@@ -127,19 +130,21 @@ def read_probes(location: str, names: Sequence[str]) -> dict[str, bool]:
 
 
 def remove_probes(location: str, names: Sequence[str], made: Sequence[str]) -> None:
-    """Remove probes, and the folders `made` for them, the innermost first, where these are empty."""
+    """Remove probes; then their folder, and those `made` for it, the innermost first, if they are empty."""
     try:
         from study.store import open_store
 
         store = open_store(location)
         for name in names:
             store.delete(name)
+        folder = os.path.dirname(names[0])
         if store.local is None:
-            store.delete_folder(os.path.dirname(names[0]))
+            if not store.names(folder):  # Arrow keeps the name of an empty one as an object
+                store.delete_folder(folder)
             return
-        (store.local / names[0]).parent.rmdir()
-        for folder in made:
-            os.rmdir(folder)
+        (store.local / folder).rmdir()
+        for each in made:
+            os.rmdir(each)
     except Exception:  # nothing depends on it
         return
 

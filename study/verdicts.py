@@ -206,6 +206,16 @@ def judge_storage(location: str, trouble: str, is_seen: bool, sees: bool) -> Ite
         )
 
 
+def judge_hanging_storage(folder: str, reason: str) -> Iterator[Finding]:
+    """Tell of a place for results that neither works nor fails, as a mount whose server is gone."""
+    if "://" in folder:
+        what, fix = "the storage", "look at the way from there to it: network, proxy, firewall"
+    else:
+        what, fix = "the mount", "look at it there (`df` hangs too), and mount it again"
+    left = f"a file of this question may be left in {folder}"
+    yield Finding("error", "storage", f"{what} does not answer there ({reason}); {left}", fix)
+
+
 def show_bytes(count: int) -> str:
     """Return a size in GB."""
     return f"{count / 1e9:.0f} GB" if count >= 1e10 else f"{count / 1e9:.1f} GB"

@@ -129,8 +129,7 @@ def _make_inspector() -> type:
             inspection.look,
             inspection.gpus,
             inspection.clock,
-            inspection.write_probe,
-            inspection.read_probes,
+            inspection.exchange_probes,
             inspection.remove_probes,
             inspection.check_data,
         )

@@ -11,6 +11,7 @@ from study import checkup, inspection
 from study.checkup import Wanted, examine_nodes, require_fit_nodes
 from study.manifest import PACKAGES
 from study.plan import LaunchError, Plan
+from study.store import open_store
 from study.tune import nodes as tune_nodes
 from study.tune.nodes import Node, Silence, Skew
 from study.verdicts import Place
@@ -18,6 +19,7 @@ from study.verdicts import Place
 HEAD = Node("0" * 40, "head", "10.0.0.1", 0.0, 0.0, True)
 ONE = Node("1" * 40, "one.cluster", "10.0.0.2", 2.0, 0.0, False)
 TWO = Node("2" * 40, "two.cluster", "10.0.0.3", 2.0, 0.0, False)
+UNWRITABLE = {"trouble": "Permission denied", "sees": False}
 
 
 class MadeUp:
@@ -97,16 +99,15 @@ def test_a_silent_node_is_no_obstacle_to_a_launch(make_nodes: Callable[..., Made
     assert troubles(places) == [("one 10.0.0.2", "warning", "answer")]
 
 
-@pytest.mark.parametrize("question", ["write_probe", "read_probes"])
 @pytest.mark.situation(
     "kill",
     "a node, or the process that looks at it, dies while a launch looks whether the cluster is fit",
     "a warning; the study runs on the nodes that are left",
 )
 def test_a_node_that_is_lost_in_the_middle_is_no_obstacle_to_a_launch(
-    make_nodes: Callable[..., MadeUp], tmp_path: Path, question: str
+    make_nodes: Callable[..., MadeUp], tmp_path: Path
 ):
-    make_nodes({(ONE.id, question): Silence("The actor died unexpectedly", is_lost=True)})
+    make_nodes({(ONE.id, "exchange_probes"): Silence("The actor died unexpectedly", is_lost=True)})
     for brief, level in ((True, "warning"), (False, "error")):
         places = examine_nodes(Wanted(out=str(tmp_path)), brief=brief)
         assert troubles(places) == [("one 10.0.0.2", level, "answer")]
@@ -130,37 +131,45 @@ def test_a_node_that_runs_no_trials_needs_neither_data_nor_storage(
 
 
 @pytest.mark.parametrize(
-    ("answers", "found"),
+    ("answer", "found"),
     [
-        ({"write_probe": "Permission denied"}, "Permission denied"),
-        ({"write_probe": Silence("no answer within 12 s")}, "no answer within 12 s"),
-        ({"read_probes": Silence("no answer within 12 s")}, "no answer within 12 s"),
-        ({"read_probes": {}}, "another folder"),
+        (UNWRITABLE, "Permission denied"),
+        ({"trouble": "", "sees": False}, "another folder"),
+        ({"trouble": "", "sees": True}, "another folder"),  # and nothing of it arrives here
     ],
 )
 def test_storage_of_one_node(
-    make_nodes: Callable[..., MadeUp], tmp_path: Path, answers: dict[str, Any], found: str
+    make_nodes: Callable[..., MadeUp], tmp_path: Path, answer: dict[str, Any], found: str
 ):
-    make_nodes({(TWO.id, question): answer for question, answer in answers.items()})
+    make_nodes({(TWO.id, "exchange_probes"): answer})
     places = examine_nodes(Wanted(out=str(tmp_path)))
     assert troubles(places) == [("two 10.0.0.3", "error", "storage")]
     assert found in places[2].findings[0].found
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_shared_is_found_by_either_side(
-    make_nodes: Callable[..., MadeUp], tmp_path: Path
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_node_whose_mount_hangs_is_waited_for_once(
+    make_nodes: Callable[..., MadeUp], tmp_path: Path, brief: bool
 ):
-    # It says that it has written, and nothing arrives.
-    nodes = make_nodes({(TWO.id, "write_probe"): ""})
-    nodes.ask = lambda question, arguments, timeout_s=0: (  # type: ignore[method-assign]
-        dict.fromkeys(arguments, "") if question == "write_probe" else MadeUp.ask(nodes, question, arguments)
-    )
-    places = examine_nodes(Wanted(out=str(tmp_path)))
-    assert troubles(places) == [
-        ("one 10.0.0.2", "error", "storage"),
-        ("two 10.0.0.3", "error", "storage"),
-    ]
+    """Its process never returns from the kernel, so it could answer nothing else."""
+    nodes = make_nodes({(TWO.id, "exchange_probes"): Silence("no answer within 8 s")})
+    spec = f"acm:{tmp_path}"
+    places = examine_nodes(Wanted(str(tmp_path), spec, fingerprint="f"), brief=brief)
+    [finding] = places[2].findings
+    assert finding.level == "error" and "the mount does not answer there" in finding.found
+    assert "`df` hangs too" in finding.fix
+    assert [question for node, question in nodes.asked if node == TWO.id] == ["look", "exchange_probes"]
+    assert (ONE.id, "remove_probes") in nodes.asked
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_examinations_of_the_same_store_keep_their_probes(make_nodes: Callable[..., MadeUp]):
+    store = open_store("memory://examined/out")
+    store.write(".doctor-0/driver", b"")
+    make_nodes()
+    assert troubles(examine_nodes(Wanted(out=store.location))) == []
+    assert list(store.states()) == [".doctor-0/driver"]
 
 
 def test_before_a_launch_only_what_is_quick_is_asked(make_nodes: Callable[..., MadeUp], tmp_path: Path):
@@ -182,7 +191,7 @@ def test_a_launch_is_refused_with_all_that_is_wrong(
     make_nodes({(ONE.id, "skew"): Skew(10.0, 0.001)})
     [warning] = require_fit_nodes(plan)
     assert warning.startswith("one 10.0.0.2: clock: 10.0 s ahead")
-    make_nodes({(ONE.id, "look"): look(source={}), (TWO.id, "write_probe"): "Permission denied"})
+    make_nodes({(ONE.id, "look"): look(source={}), (TWO.id, "exchange_probes"): UNWRITABLE})
     with pytest.raises(LaunchError, match="not fit") as raised:
         require_fit_nodes(plan)
     assert "one 10.0.0.2: source: " in str(raised.value)
@@ -197,4 +206,4 @@ def test_a_place_that_the_driver_cannot_write_is_not_asked_of_nodes(
     nodes = make_nodes()
     with pytest.raises(LaunchError, match="cannot write to"):
         checkup.examine_nodes(Wanted(out=str(tmp_path / "file")))
-    assert "write_probe" not in {question for _, question in nodes.asked}
+    assert "exchange_probes" not in {question for _, question in nodes.asked}

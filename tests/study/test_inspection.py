@@ -10,6 +10,7 @@ import pytest
 
 from study import inspection
 from study.manifest import PACKAGES, versions
+from study.store import open_store
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,10 +48,9 @@ there = runpy.run_path({str(ROOT / "study/inspection.py")!r})
 seen = there["look"](["torch", "no-such-package"])
 assert seen["source"] == {{}} and seen["native"] is False, seen
 assert seen["versions"]["no-such-package"] is None
-trouble = there["write_probe"]({str(tmp_path)!r}, ".doctor/a")
-assert "is the project installed there?" in trouble, trouble
+probed = there["exchange_probes"]({str(tmp_path)!r}, ".doctor/a", ".doctor/b")
+assert "is the project installed there?" in probed["trouble"] and not probed["sees"], probed
 assert "is the project installed there?" in there["check_data"]("watch", {{}}, "f")
-assert there["read_probes"]({str(tmp_path)!r}, ["a"]) == {{"a": False}}
 there["remove_probes"]({str(tmp_path)!r}, ["a"], [])
 """
     done = subprocess.run(
@@ -82,6 +82,28 @@ def test_probes_come_back_and_leave_nothing(tmp_path: Path):
     assert inspection.read_probes(str(out), names) == dict.fromkeys(names, True)
     inspection.remove_probes(str(out), names, [str(out), str(out.parent)])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["", "memory://probes"])
+def test_the_probes_of_others_stay(tmp_path: Path, uri: str):
+    """Of nodes that have not removed theirs yet."""
+    location = uri or str(tmp_path)
+    names = [".doctor/one", ".doctor/two"]
+    for name in names:
+        inspection.write_probe(location, name)
+    inspection.remove_probes(location, names[:1], [])
+    assert inspection.read_probes(location, names) == {names[0]: False, names[1]: True}
+    inspection.remove_probes(location, names[1:], [])
+    assert open_store(location).states() == {}
+
+
+def test_a_node_writes_its_probe_and_looks_for_the_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspection, "_READ_PAUSE_S", 0.01)
+    inspection.write_probe(str(tmp_path), ".doctor/driver")
+    for theirs, sees in ((".doctor/driver", True), (".doctor/else", False)):
+        answer = inspection.exchange_probes(str(tmp_path), ".doctor/one", theirs)
+        assert answer == {"trouble": "", "sees": sees}
+    assert (tmp_path / ".doctor/one").exists()
 
 
 def test_a_folder_that_was_there_stays(tmp_path: Path):

@@ -13,6 +13,7 @@ from study.verdicts import (
     judge_cache,
     judge_clock,
     judge_gpus,
+    judge_hanging_storage,
     judge_native,
     judge_software,
     judge_storage,
@@ -151,6 +152,13 @@ def test_storage():
     for seen, sees in ((True, False), (False, True)):
         [finding] = judge_storage("/out", "", seen, sees)
         assert "another folder" in finding.found and "s3://" in finding.fix
+
+
+@pytest.mark.parametrize(("folder", "fix"), [("/out/.doctor-1", "df"), ("s3://out/.doctor-1", "network")])
+def test_storage_that_hangs(folder: str, fix: str):
+    [finding] = judge_hanging_storage(folder, "no answer within 8 s")
+    assert levels([finding]) == [("error", "storage")] and fix in finding.fix
+    assert "does not answer there (no answer within 8 s)" in finding.found and folder in finding.found
 
 
 def draw(report: Report, width: int) -> str:
