@@ -116,7 +116,7 @@ start_worker() {
 guard() {
   echo $$ >"$GUARD"
   while kill -0 "$1" 2>/dev/null; do sleep 1; done
-  ! is_last_start || .venv/bin/ray stop --force
+  ! is_last_start || .venv/bin/ray stop --force || true
   [[ ${2:-} == rented ]] || return 0
   # Only the head ends rented machines; it may be lost, or be started again by `ray up`.
   sleep "${POWER_OFF_AFTER_S:-600}"

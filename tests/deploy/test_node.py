@@ -125,7 +125,7 @@ class Worker:
         machine.pretend_installed()
         machine.give_token()
         for name in ("ray", "sudo"):
-            machine.pretend_program(name, f'echo "{name} $*" >> {self.log}')
+            machine.pretend_program(name, f'echo "{name} $*" >> {self.log}; [[ "$*" != *--force ]]')
         shutil.copy2(machine.programs / "ray", machine.folder / ".venv/bin/ray")
 
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
