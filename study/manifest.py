@@ -1,6 +1,7 @@
 """What was run, on what, with which versions: written once per study, compared when the study continues."""
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ftcl.dp import available_backends, backends
+from study import inspection
 from study.extension import fixed_part
 from study.records import SCHEMA_VERSION
 
@@ -111,6 +113,7 @@ def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
         "versions": versions(),
         "alignment": alignment(),
         "revision": None if git is None else git["revision"],
+        "source": source_digest(),
         "num_threads": num_threads,
         "extension": list(extension),
     }
@@ -119,6 +122,27 @@ def new_launch(extension: Sequence[str], num_threads: int) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that can change a number."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+@functools.cache
+def own_code() -> Mapping[str, str]:
+    """Return the digests of our Python files as they were when this process, early, first asked."""
+    return code()
+
+
+def code() -> dict[str, str]:
+    """Return the digest of each Python file of `ftcl` and `study` by its name, as it is now."""
+    return {
+        name: digest
+        for name, digest in inspection.source().items()
+        if name.endswith(".py") and not name.startswith("search_spaces/")
+    }
+
+
+def source_digest() -> str | None:
+    """Return one digest of the code of this process; also where there is no git, as on a cluster."""
+    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(own_code().items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16] if lines else None
 
 
 def alignment() -> dict[str, Any]:
@@ -159,7 +183,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, str] | None:
-    """Return the revision of the source tree and what differs from it; None outside a checkout."""
+    """Return the revision of the source tree and what differs from it; None outside a checkout of its own."""
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(
@@ -168,6 +192,8 @@ def _git() -> dict[str, str] | None:
         return done.stdout
 
     try:
+        if Path(ask("rev-parse", "--show-toplevel").rstrip("\n")).resolve() != _ROOT:
+            return None  # of a home that is kept in git, for one
         return {"revision": ask("rev-parse", "HEAD").strip(), "diff": ask("diff", "HEAD")}
     except (OSError, subprocess.SubprocessError):
         return None

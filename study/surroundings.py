@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ftcl.training.device import choose_device
-from study.manifest import environment
+from study.manifest import environment, source_digest
 from study.recorded import Recorded, Records
 
 
@@ -22,7 +22,9 @@ def find_changes(records: Records, recorded: Recorded) -> Iterator[str]:
         yield from _changed("alignment on the CPU", _shown(alignment), _shown(now["alignment"]))
     git_then, git_now = manifest["git"] or {}, now["git"] or {}
     yield from _changed("git revision", then["revision"], git_now.get("revision"))
-    if git_then.get("diff") != git_now.get("diff"):
+    if then.get("source") is not None:  # None in a record of an earlier release
+        yield from _changed("digest of the source (ftcl and study)", then["source"], source_digest())
+    if git_then and git_now and git_then["diff"] != git_now["diff"]:
         yield "uncommitted changes of the source are others than when the study was begun"
     yield from _changed("host", recorded.row["host"] or socket.gethostname(), socket.gethostname())
     for name in ("machine", "cpu"):

@@ -110,9 +110,10 @@ def records_of_a_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def original(records_of_a_study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The study that `reproduce` is tested with; whoever edits the source meanwhile is not what is tested."""
-    now = json.loads((records_of_a_study / MANIFEST).read_text())["git"]
+    recorded = json.loads((records_of_a_study / MANIFEST).read_text())
     there = surroundings.environment
-    monkeypatch.setattr(surroundings, "environment", lambda: {**there(), "git": now})
+    monkeypatch.setattr(surroundings, "environment", lambda: {**there(), "git": recorded["git"]})
+    monkeypatch.setattr(surroundings, "source_digest", lambda: recorded["launches"][-1]["source"])
     return records_of_a_study
 
 

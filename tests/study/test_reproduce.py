@@ -80,7 +80,7 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
         last = manifest["launches"][-1]
         last["versions"]["torch"] = "1.0"
         last["alignment"] = {"backends": ["torch", "reference"], "native": None}
-        last["revision"] = "f00d"
+        last["revision"], last["source"] = "f00d", "beef"
         manifest["hardware"]["cpu"] = "another one"
         manifest["git"] = {"revision": "f00d", "diff": "- a"}
         manifest["recipe"]["version"] = 0
@@ -95,6 +95,7 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
         "torch: 1.0 on record, ",
         f"alignment on the CPU: torch on record, {ALIGNMENT} now",
         "git revision: f00d on record, ",
+        "digest of the source (ftcl and study): beef on record, ",
         "cpu: another one on record, ",
         "version of the recipe: 0 on record, 1 now",
         "uncommitted changes",
@@ -103,9 +104,10 @@ def test_changed_surroundings_are_told(alter: Alter) -> None:
         assert words in text
 
 
-def test_record_of_an_earlier_release_says_nothing_of_alignment(alter: Alter) -> None:
+@pytest.mark.parametrize("name", ["alignment", "source"])
+def test_record_of_an_earlier_release_says_nothing_of_what_it_lacks(alter: Alter, name: str) -> None:
     out = alter()
-    change_manifest(out, lambda manifest: manifest["launches"][-1].pop("alignment"))
+    change_manifest(out, lambda manifest: manifest["launches"][-1].pop(name))
     assert again(out, CONTEXT).surroundings == ()
 
 
