@@ -209,10 +209,15 @@ def main() -> int:
 
 
 def surroundings() -> dict[str, Any]:
-    """Return machine and versions, as columns."""
+    """Return machine, its load of the last minute, and versions, as columns."""
     here = environment()
     versions = {name: here["versions"][name] for name in ("python", "ray")}
-    return {**versions, "cpu": here["hardware"]["cpu"], "cores": here["hardware"]["cores"]}
+    return {
+        **versions,
+        "cpu": here["hardware"]["cpu"],
+        "cores": here["hardware"]["cores"],
+        "load": round(os.getloadavg()[0], 1),
+    }
 
 
 if __name__ == "__main__":

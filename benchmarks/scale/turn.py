@@ -86,13 +86,16 @@ def main() -> int:
     prepare_environment(None)
     from study.tune.cluster import connect
 
-    with connect(None, local_cpus=1):
-        sizes = [("look at all trials", look_at_all, size) for size in arguments.trials]
-        sizes += [("wait for the first report", wait_for_first, size) for size in arguments.running]
-        for what, measure, size in sizes:
-            row = {"what": what, "size": size, "cpu_ms": round(measure(size), 3), **surroundings()}
+    def measure(what: str, how: Callable[[int], float], sizes: list[int]) -> None:
+        for size in sizes:
+            row = {"what": what, "size": size, "cpu_ms": round(how(size), 3), **surroundings()}
             print(row, flush=True)
             append(arguments.out, [row])
+
+    measure("look at all trials", look_at_all, arguments.trials)
+    if arguments.running:
+        with connect(None, local_cpus=1):
+            measure("wait for the first report", wait_for_first, arguments.running)
     return 0
 
 
