@@ -79,7 +79,7 @@ def _table(study: Study) -> Table:
         has_interval = np.isfinite(row["seeds_low"])
         cells = (
             Cell(row["arm"]),
-            Cell(str(row["n"]), row["n"], row["trials"], row["left_out"] or None),
+            _seeds_cell(row, max(study.num_seeds, len(study.main_seeds))),
             Cell(signed(row["diff"], digits), row["diff"], row["trials"]),
             Cell(interval(row["ci_low"], row["ci_high"], digits), None, row["trials"]),
             Cell(seeds, None, row["trials"]) if has_interval else Cell("", missing="it takes two seeds"),
@@ -115,6 +115,15 @@ def _table(study: Study) -> Table:
             "the CSV), as draws repeat videos; the quantiles are not corrected for it.",
             "Ahead: the share of the draws in which the arm is better than what it is compared with.",
         ),
+    )
+
+
+def _seeds_cell(row: pd.Series, wanted: int) -> Cell:
+    n = int(row["n"])
+    short = f"{wanted - n} of {wanted} pairs of {row['arm']} and {row['baseline']} are not complete"
+    reason = row["left_out"] or short
+    return (
+        Cell(str(n), n, row["trials"]) if n == wanted else Cell(f"{n} of {wanted}", n, row["trials"], reason)
     )
 
 

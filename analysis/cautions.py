@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis._text import context_name, decimals, interval, signed
 from analysis._words import count, join, plural
-from analysis.ablation import context_arms, main_table, missing_runs
+from analysis.ablation import arm_runs, context_arms, main_table, missing_runs
 from analysis.conclusion import chosen, verdict
 from analysis.load import Family, Study
 from analysis.power import MOST_TOLD, POWER, least_seeds
@@ -107,12 +107,19 @@ def _missing(study: Study) -> Iterator[Caution]:
     counts: dict[str, int] = {}
     for group in missing_runs(study, seeds):
         counts[group.arm] = counts.get(group.arm, 0) + len(group.seeds)
+    # What has not come yet says nothing of how it will go.
+    failed = any((arm_runs(study, arm, seeds)["status"] == "failed").any() for arm in counts)
     yield from _of_arms(
         "missing seeds",
         f"Of {len(seeds)} seeds so many have no result",
         {arm: str(number) for arm, number in counts.items()},
-        "A comparison rests on the seeds that both of its arms have; runs seldom fail at random, and where "
-        "they fail because they go badly, those that are left flatter the arm.",
+        "A comparison rests on the seeds that both of its arms have"
+        + (
+            "; runs seldom fail at random, and where they fail because they go badly, those that are left "
+            "flatter the arm."
+            if failed
+            else "."
+        ),
     )
     if len(seeds) < study.num_seeds:
         yield Caution(

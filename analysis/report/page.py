@@ -21,6 +21,7 @@ from analysis.plots.style import PANEL_IN, Chart, to_svg
 from analysis.report.contents import FIRST_CAUTIONS, FIRST_PICTURE, SECTIONS, Part, Section
 from analysis.report.provenance import facts, made_from, provenance, records_as_of
 from analysis.report.story import tell
+from analysis.tables.contents import TABLES
 from analysis.tables.html import render
 from analysis.tables.table import NothingToShow, Table
 from study.records import RecordsError
@@ -30,6 +31,7 @@ Shape = Literal["panel", "beside", "row", "rows", "wide"]
 
 REPORT: Final = "report.html"
 _SHAPES: Final[Mapping[int, Shape]] = {1: "panel", 2: "row"}  # by the number of panels
+_NAMES: Final[Mapping[object, str]] = {make: name.replace("_", " ") for name, make in TABLES.items()}
 _HEAD_BYTES: Final = 2_000
 _FOLDER: Final = Path(__file__).parent
 
@@ -160,7 +162,7 @@ def _read(name: str) -> str:
 
 def _items(study: Study, parts: Sequence[Part]) -> Iterator[Item]:
     for part in parts:
-        title = re.sub("_(table|chart)s?$", "", part.__name__).replace("_", " ")
+        title = _NAMES.get(part) or re.sub("_(table|chart)s?$", "", part.__name__).replace("_", " ")
         try:
             made = part(study)
             yield from [_set(thing) for thing in (made if isinstance(made, Sequence) else [made])]

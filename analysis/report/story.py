@@ -129,8 +129,9 @@ def _asked(study: Study) -> str:
     questions = [f"{join(family.arms)} with {family.against}" for family in study.families]
     compares = f" It compares {join(questions)} on {_metrics(study)}" if questions else ""
     controls = f", and has {join(study.controls)} as controls" if questions and study.controls else ""
+    was = "was" if study.finished else "is to be"
     return (
-        f"The recipe {study.recipe} was trained on {study.data}, {count(len(study.arms), 'arm')} with "
+        f"The recipe {study.recipe} {was} trained on {study.data}, {count(len(study.arms), 'arm')} with "
         f"{count(study.num_seeds, 'seed')} each.{compares}{controls}{'.' if questions else ''} "
         "Arms share their seeds, so every difference is taken seed by seed: what a seed does to all arms "
         "alike cancels."
@@ -203,7 +204,8 @@ def _state(study: Study) -> str:
     missing = sum(len(group.seeds) for group in missing_runs(study, seeds))
     if missing:
         wanted = len(study.arms) * len(seeds)
-        return f"{missing} of the {wanted} runs of the ablation have no result; nothing is filled in."
+        yet = "" if study.finished else " yet"
+        return f"{missing} of the {wanted} runs of the ablation have no result{yet}; nothing is filled in."
     return ""
 
 

@@ -78,7 +78,9 @@ def _cells(search: SearchRecords, part: _Part, digits: int, with_early: bool) ->
         absent = Cell("", missing="no proposal lies here")
         return (head, count, *[absent] * (3 if with_early else 2))
     if complete.empty:
-        absent = Cell("", missing="no proposal here ran to its end on all seeds")
+        is_running = (part.proposals["state"] == "running").any()
+        ran = "has run to its end on all seeds yet" if is_running else "ran to its end on all seeds"
+        absent = Cell("", missing=f"no proposal here {ran}")
         values = [absent, absent]
     else:
         mean, sd = float(complete["value"].mean()), complete["value"].std(ddof=1)
@@ -175,7 +177,7 @@ def _notes(search: SearchRecords, rung: int | None) -> Iterator[str]:
         f"A proposal's value is its mean over {count(len(search.seeds), 'search seed')}; mean, sd and best "
         "are over proposals, which differ in all other settings too. This is exploration, not a test."
     )
-    if search.early_stopping:
+    if search.early_stopping and (search.proposals["state"] == "stopped").any():
         yield (
             "The complete ones are those that were not stopped early, so the better ones; "
             f"after {rung} epochs, where nothing had been stopped, all compare."

@@ -222,6 +222,7 @@ def test_a_seed_without_detections_is_left_out_of_both_arms(out: Path) -> None:
     assert (row["n"], row["trials"]) == (2, (3, 0, 5, 2))
     [(_, column, reason)] = video_bootstrap_table(load_study(out)).missing()
     assert column == "seeds"
+    assert video_bootstrap_table(load_study(out)).rows[0].cells[1].text == "2 of 3"
     assert "predictions/1.parquet is missing" in reason
     for trial in (0, 2):
         (out / predictions_name(trial)).unlink()

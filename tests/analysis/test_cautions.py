@@ -54,7 +54,14 @@ def test_an_arm_that_lost_seeds_may_be_the_only_one_with_too_few(write_study: An
     # floors 1/128, 1/16, 1/128: times 3, 1, 2
     assert by_kind["too few seeds"].arms == ("+LCS",)
     assert by_kind["missing seeds"].arms == ("+LCS",)
-    assert "Of 8 seeds so many have no result: +LCS 3." in by_kind["missing seeds"].words
+    words = by_kind["missing seeds"].words
+    assert "Of 8 seeds so many have no result: +LCS 3." in words and "runs seldom fail at random" in words
+
+
+def test_runs_that_have_not_come_yet_flatter_no_arm(write_study: Any) -> None:
+    waiting = [*VALUES["+LCS"][:5], "running", "waiting"]
+    words = found(write_study({**VALUES, "+LCS": waiting}, finished=False))["missing seeds"].words
+    assert words.endswith(": +LCS 3. A comparison rests on the seeds that both of its arms have.")
 
 
 def test_an_interval_across_0_is_neither_a_difference_nor_none(write_study: Any) -> None:

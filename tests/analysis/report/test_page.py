@@ -17,6 +17,7 @@ from analysis.load import Study, load_study
 from analysis.plots.style import VARIABLES, Chart, figure
 from analysis.report import build_report, page, show_report, write_report
 from analysis.report.contents import FIRST_CAUTIONS, FIRST_PICTURE, SECTIONS, Section
+from analysis.tables.ablation_paper import paper_table
 from analysis.tables.table import Cell, Column, NothingToShow, Row, Table
 from study.records import RecordsError, Store
 
@@ -221,9 +222,14 @@ def test_report_of_an_unfinished_study_says_so(write_study: Callable[..., Path])
 
 
 @pytest.mark.situation("input", "a report is asked for before any trial has ended", "a page that says so")
-def test_report_of_a_study_that_has_just_begun(write_study: Callable[..., Path]) -> None:
+def test_report_of_a_study_that_has_just_begun(
+    write_study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_parts(monkeypatch, paper_table)
     out = write_study({}, finished=False, winner=None)
-    assert "No answer yet" in build_report(load_study(out))
+    text = Page(build_report(load_study(out))).text
+    assert "No answer yet" in text and "is to be trained on watch" in text
+    assert "Ablation: no run of the ablation has finished" in text
 
 
 def test_cautions_stand_where_they_are_needed(

@@ -246,6 +246,15 @@ def test_sensitivity_counts_every_proposal_of_a_part(study: Study) -> None:
     assert gamma[4].cells[4].text == "44.0"
 
 
+def test_sensitivity_calls_nothing_stopped_that_still_runs(study: Study) -> None:
+    trials = study.trials.assign(status=study.trials["status"].replace("stopped", "running"))
+    table = sensitivity_table(replace(study, trials=trials))
+    (last,) = (row for row in table.rows if row.section == "gamma" and row.cells[1].text == "0 of 1")
+    assert last.cells[2].missing == "no proposal here has run to its end on all seeds yet"
+    assert any("were not stopped early" in note for note in sensitivity_table(study).notes)
+    assert not any("stopped" in note for note in table.notes)
+
+
 def test_sensitivity_has_options_and_proposals_without_the_parameter(study: Study) -> None:
     table = sensitivity_table(study)
     assert [row.cells[0].text for row in table.rows if row.section == "kind"] == ["hard", "soft"]
