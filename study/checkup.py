@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _STORAGE_TIMEOUT_S: Final = 8.0
 _REMOVAL_TIMEOUT_S: Final = 1.0  # of nodes that have just answered
-_GPU_TIMEOUT_S: Final = 40.0
+_GPU_TIMEOUT_S: Final = 100.0  # study.inspection gives up before
 _DATA_TIMEOUT_S: Final = 600.0  # copying and reading all of it
 _BRIEF_DATA_TIMEOUT_S: Final = 5.0
 
@@ -102,7 +102,9 @@ def _examine(nodes: "Nodes", wanted: Wanted, brief: bool) -> list[Place]:
     if not brief:
         for node, answer in nodes.ask("gpus", {n.id: (n.gpus,) for n in alive}, _GPU_TIMEOUT_S).items():
             told = next(each.gpus for each in alive if each.id == node)
-            if not isinstance(answer, Silence):
+            if isinstance(answer, Silence):
+                findings[node].append(_silent(answer.reason, brief))
+            else:
                 findings[node] += judge_gpus(answer, told)
                 facts[node] += answer["names"][:1]
     if wanted.data is not None and not (brief and (":" not in wanted.data or "://" in wanted.data)):

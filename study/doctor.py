@@ -16,7 +16,7 @@ from study.plan import LaunchError
 from study.spec import Space, load_space
 from study.staging import open_data
 from study.store import Store, StoreError, open_store
-from study.verdicts import Finding, Place, Report, judge_cache, judge_native, show_bytes
+from study.verdicts import Finding, Place, Report, judge_cache, judge_gpus, judge_native, show_bytes
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def _examine_driver(
     facts = [f"Ray {seen['versions']['ray']}", f"torch {seen['versions']['torch']}"]
     if gpus is not None:
         facts.append(f"{len(gpus['names'])} GPU")
+        findings += judge_gpus(gpus, len(gpus["names"]))
         if gpus["trouble"]:
             fix = "look at nvidia-smi; install a torch for its driver"
             findings.append(Finding("warning", "GPUs", f"torch sees none: {gpus['trouble']}", fix))

@@ -22,11 +22,25 @@ from typing import Any
 _TREES = ("ftcl", "study", "search_spaces")
 _SOURCES = (".py", ".c", ".h", ".yaml")
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-_GPU_TIMEOUT_S = 30.0
+_GPU_TIMEOUT_S = 90.0  # Triton compiles at its first use, some 20 s
+# The alignment is what a trial needs of a GPU beside torch: kernels that Triton builds on the machine.
 _ASK_TORCH = """
-import json, torch
-names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-print(json.dumps(names))
+import json, sys, torch
+devices = sys.argv[1:] or [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+names = [torch.cuda.get_device_name(device) for device in devices if device != "cpu"]
+failed = ""
+try:
+    from ftcl import dp
+except ImportError:  # told by `look`
+    devices = []
+try:
+    for device in devices:
+        similarity = torch.eye(4, device=device)[None].requires_grad_()
+        dp.lcs(similarity, 0.5, gamma=0.1).sum().backward()
+        similarity.grad.sum().item()
+except Exception as error:
+    failed = (str(error).strip().splitlines() or [type(error).__name__])[0]
+print(json.dumps({"names": names, "failed": failed}))
 """
 _READ_ATTEMPTS, _READ_PAUSE_S = 4, 0.5  # a shared folder may show a new file late
 
@@ -64,29 +78,39 @@ def has_native() -> bool:
 
 
 def gpus(told: float) -> dict[str, Any]:
-    """Return the GPUs that torch sees; in a process of its own, since Ray hides them from most workers.
+    """Return the GPUs that torch sees, and why an alignment fails on one or torch sees none.
 
     Nothing is asked where there is no sign of a GPU, and Ray was told of none (`told`).
     """
     if told == 0 and not any(Path(device).exists() for device in _GPU_DEVICES):
-        return {"names": [], "trouble": ""}
+        return {"names": [], "failed": "", "trouble": ""}
+    return ask_torch()
+
+
+def ask_torch(devices: Sequence[str] = ()) -> dict[str, Any]:
+    """Align on these devices, or on all GPUs, in a process of its own."""
     # Ray hides a machine's GPUs from a process that holds none.
     environment = {name: value for name, value in os.environ.items() if not name.endswith("VISIBLE_DEVICES")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    nothing = {"names": [], "failed": ""}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _ASK_TORCH],
+            [sys.executable, "-P", "-c", _ASK_TORCH, *devices],
             env=environment,
             capture_output=True,
             text=True,
             timeout=_GPU_TIMEOUT_S,
             check=False,
         )
-        if done.returncode == 0:
-            return {"names": json.loads(done.stdout.splitlines()[-1]), "trouble": ""}
-        trouble = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     except subprocess.TimeoutExpired:
-        trouble = f"torch has not answered within {_GPU_TIMEOUT_S:.0f} s"
-    return {"names": [], "trouble": trouble}
+        return {**nothing, "trouble": f"torch has not answered within {_GPU_TIMEOUT_S:.0f} s"}
+    lines = done.stderr.strip().splitlines()
+    if done.returncode != 0:
+        return {**nothing, "trouble": (lines or [f"exit status {done.returncode}"])[-1]}
+    seen = json.loads(done.stdout.splitlines()[-1])
+    if seen["failed"]:  # of a compiler Python only knows that it has failed
+        seen["failed"] = next((line for line in lines if "error:" in line), seen["failed"])
+    return {**seen, "trouble": ""}
 
 
 def clock() -> float:

@@ -151,7 +151,15 @@ def _module(name: str) -> str:
 
 
 def judge_gpus(seen: Mapping[str, Any], told: float) -> Iterator[Finding]:
-    """Compare the GPUs that torch sees with those that Ray was told of."""
+    """Compare the GPUs that torch sees with those that Ray was told of, and judge whether they can align."""
+    if seen["failed"]:
+        yield Finding(
+            "error",
+            "GPUs",
+            f"an alignment fails on a GPU: {seen['failed']}",
+            "install a C compiler and Python's headers there (gcc, python3-dev), which Triton needs; if both "
+            "are there, look at nvidia-smi",
+        )
     count = len(seen["names"])
     if count < told:
         trouble = f" ({seen['trouble']})" if seen["trouble"] else ""

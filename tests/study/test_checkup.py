@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,15 @@ def test_a_node_whose_mount_hangs_is_waited_for_once(
     assert [question for node, question in nodes.asked if node == TWO.id] == ["look", "exchange_probes"]
     assert (ONE.id, "remove_probes") in nodes.asked
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_whose_gpus_are_not_told_of_is_not_well(make_nodes: Callable[..., MadeUp]):
+    failed = {"names": ["A10G"], "failed": "Failed to find C compiler.", "trouble": ""}
+    gpu = replace(ONE, gpus=1.0)
+    for answer, check in ((Silence("no answer within 100 s"), "answer"), (failed, "GPUs")):
+        make_nodes({(gpu.id, "gpus"): answer}, (HEAD, gpu))
+        assert troubles(examine_nodes(Wanted())) == [("one 10.0.0.2", "error", check)]
+        assert troubles(examine_nodes(Wanted(), brief=True)) == []
 
 
 def test_other_examinations_of_the_same_store_keep_their_probes(make_nodes: Callable[..., MadeUp]):

@@ -68,9 +68,17 @@ def test_a_full_cache_is_a_warning(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_gpus_that_torch_cannot_use_are_a_warning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inspection, "gpus", lambda told: {"names": [], "trouble": "driver too old"})
+    monkeypatch.setattr(inspection, "gpus", lambda told: {"names": [], "failed": "", "trouble": "too old"})
     healthy, drawn = draw(Questions())
-    assert healthy and "! GPUs" in drawn and "driver too old" in drawn
+    assert healthy and "! GPUs" in drawn and "too old" in drawn
+
+
+def test_a_gpu_that_cannot_align_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    """Every trial with an alignment would fail there."""
+    answer = {"names": ["A10G"], "failed": "fatal error: Python.h: No such file", "trouble": ""}
+    monkeypatch.setattr(inspection, "gpus", lambda told: answer)
+    healthy, drawn = draw(Questions())
+    assert not healthy and "✗ GPUs" in drawn and "Python.h" in drawn and "python3-dev" in drawn
 
 
 def test_nodes_that_may_come_are_said_not_to_be_examined(monkeypatch: pytest.MonkeyPatch):

@@ -63,16 +63,57 @@ there["remove_probes"]({str(tmp_path)!r}, ["a"], [])
 def test_no_gpu_is_looked_for_where_there_is_no_sign_of_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inspection, "_GPU_DEVICES", ())
     monkeypatch.setattr(inspection.subprocess, "run", None)
-    assert inspection.gpus(0) == {"names": [], "trouble": ""}
+    assert inspection.gpus(0) == {"names": [], "failed": "", "trouble": ""}
 
 
 def test_what_torch_sees_is_asked_past_rays_variables(monkeypatch: pytest.MonkeyPatch):
-    code = "import json, os; print(json.dumps([n for n in os.environ if n.endswith('VISIBLE_DEVICES')]))"
+    code = """
+import json, os
+print(json.dumps({"names": [n for n in os.environ if n.endswith("VISIBLE_DEVICES")], "failed": ""}))
+"""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(inspection, "_ASK_TORCH", code)
-    assert inspection.gpus(1) == {"names": [], "trouble": ""}
+    assert inspection.gpus(1) == {"names": [], "failed": "", "trouble": ""}
     monkeypatch.setattr(inspection, "_ASK_TORCH", "raise SystemExit('no driver')")
-    assert inspection.gpus(1) == {"names": [], "trouble": "no driver"}
+    assert inspection.gpus(1) == {"names": [], "failed": "", "trouble": "no driver"}
+    monkeypatch.setattr(inspection, "_ASK_TORCH", "import time; time.sleep(9)")
+    monkeypatch.setattr(inspection, "_GPU_TIMEOUT_S", 0.1)
+    assert "torch has not answered" in inspection.gpus(1)["trouble"]
+
+
+def pretend_dp(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process that finds our packages as this one does find another `ftcl.dp`."""
+    (folder / "ftcl").mkdir()
+    (folder / "ftcl/__init__.py").write_text("")
+    (folder / "ftcl/dp.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+
+
+def test_an_alignment_is_computed_on_each_device():
+    assert inspection.ask_torch(["cpu", "cpu"]) == {"names": [], "failed": "", "trouble": ""}
+
+
+COMPILER = """
+import subprocess, sys
+def lcs(*arguments, **words):
+    code = "import sys; sys.exit('a.c:9:10: fatal error: Python.h: No such file')"
+    subprocess.check_call([sys.executable, "-c", code])
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [
+        (COMPILER, "a.c:9:10: fatal error: Python.h: No such file"),  # as Triton calls one
+        ("def lcs(*a, **w): raise RuntimeError('Failed to find C compiler.')", "Failed to find C compiler."),
+        ("import no_such_module", ""),  # a package that is missing is told as such
+    ],
+)
+def test_an_alignment_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, failed: str
+):
+    pretend_dp(tmp_path, code, monkeypatch)
+    assert inspection.ask_torch(["cpu"]) == {"names": [], "failed": failed, "trouble": ""}
 
 
 def test_probes_come_back_and_leave_nothing(tmp_path: Path):

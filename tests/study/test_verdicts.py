@@ -114,13 +114,16 @@ def test_a_missing_library_is_a_warning_where_it_is_missing():
 
 
 def test_gpus():
-    none = {"names": [], "trouble": ""}
-    two = {"names": ["A10G", "A10G"], "trouble": ""}
+    none = {"names": [], "failed": "", "trouble": ""}
+    two = {**none, "names": ["A10G", "A10G"]}
     assert list(judge_gpus(none, 0)) == list(judge_gpus(two, 2)) == []
-    [finding] = judge_gpus({"names": [], "trouble": "driver too old"}, 1)
+    [finding] = judge_gpus({**none, "trouble": "driver too old"}, 1)
     assert finding.level == "error" and "Ray counts 1, torch sees 0 (driver too old)" in finding.found
     [finding] = judge_gpus(two, 1)
     assert finding.level == "warning" and "--num-gpus 2" in finding.fix
+    [finding] = judge_gpus({**two, "failed": "Failed to find C compiler."}, 2)
+    assert finding.level == "error" and "gcc, python3-dev" in finding.fix
+    assert finding.found == "an alignment fails on a GPU: Failed to find C compiler."
 
 
 @pytest.mark.parametrize(
