@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -56,7 +56,7 @@ class Copies:
             for parent in {(temporary / name).parent for name in files}:
                 parent.mkdir(parents=True, exist_ok=True)
         try:
-            _copy(store, files, temporary, say)
+            _copy(store, files, temporary, say, self.existing())
             if _parts(store) != files:  # perhaps in files that were copied before, or of the same size
                 raise DataError(f"{store} has changed while it was copied; give the command again")
             with cache_errors():
@@ -96,11 +96,13 @@ def _has_all(folder: Path, files: Mapping[str, FileState]) -> bool:
         return False
 
 
-def _copy(store: Store, files: Mapping[str, FileState], folder: Path, say: Say) -> None:
+def _copy(
+    store: Store, files: Mapping[str, FileState], folder: Path, say: Say, older: Sequence[Path]
+) -> None:
     total = sum(state.size for state in files.values())
     free = shutil.disk_usage(folder).free
     if total > free:
-        raise DataError(_full(store, total, free))
+        raise DataError(_full(store, total, free, older))
     say(f"copying the data {store} to this machine: {len(files)} files, {_show(total)}, into {folder.parent}")
     done, started_s = 0, time.monotonic()
     said_s = started_s
@@ -126,7 +128,8 @@ def _copy(store: Store, files: Mapping[str, FileState], folder: Path, say: Say) 
         if isinstance(error, StorageError):
             raise
         if error.errno in DISK_FULL:
-            raise DataError(_full(store, total - done, shutil.disk_usage(folder).free)) from error
+            free = shutil.disk_usage(folder).free
+            raise DataError(_full(store, total - done, free, older)) from error
         raise DataError(f"cannot copy the data {store} to {folder.parent}: {error}") from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -144,10 +147,14 @@ def _copy_one(store: Store, name: str, target: Path) -> int:
     return size
 
 
-def _full(store: Store, needed: int, free: int) -> str:
+def _full(store: Store, needed: int, free: int, older: Sequence[Path]) -> str:
+    fix = "free some space, or set XDG_CACHE_HOME to a larger disk"
+    if older:
+        names = ", ".join(map(str, older))
+        fix += f"; these are older copies of the same data, to be deleted if no study reads them: {names}"
     return (
         f"the disk of {socket.gethostname()} has no room for the data {store}: {_show(needed)} are needed in "
-        f"{cache_root()}, {_show(free)} are free; free some space, or set XDG_CACHE_HOME to a larger disk"
+        f"{cache_root()}, {_show(free)} are free; {fix}"
     )
 
 

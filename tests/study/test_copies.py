@@ -122,6 +122,19 @@ def test_too_small_a_disk_is_told_with_numbers(data_folder: Path, monkeypatch: p
         opened(f"acm:file://{data_folder}", "any")
 
 
+def test_a_disk_that_older_copies_fill_is_told_which(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = f"acm:file://{data_folder}"
+    opened(spec)
+    older = the_copy()
+    np.save(data_folder / "train" / "train_3.npy", np.zeros((12, 6), np.float32))
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 99))
+    with pytest.raises(DataError, match=f"older copies of the same data, .*: {older}$"):
+        opened(spec)
+    assert older.is_dir()  # a study may still read it
+
+
 def test_a_disk_that_fills_up_leaves_nothing_behind(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
