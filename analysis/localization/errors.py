@@ -56,7 +56,8 @@ def read_errors(study: Study, arms: Sequence[str] | None = None) -> StudyErrors:
             others = f"; and {count(len(lacking) - _TOLD, 'more seed')}" if len(lacking) > _TOLD else ""
             missing[arm] = "; ".join(lacking[:_TOLD]) + others
     if not found:
-        raise NothingToShow("no trial of the ablation has left detections that fit its record")
+        first = next((f" (first: {arm}, {reason})" for arm, reason in missing.items()), "")
+        raise NothingToShow(f"no trial of the ablation has left detections that fit its record{first}")
     totals = [
         (*place, len(ground_truth.video), errors.mean_ap, errors.map_n, errors.missed)
         for place, errors in found.items()

@@ -164,7 +164,8 @@ def test_errors_say_which_seeds_are_missing(out: Path) -> None:
     assert table.notes[0].startswith("Not paired: ")
     for path in (out / "predictions").iterdir():
         path.unlink()
-    with pytest.raises(NothingToShow, match=r"no trial .* has left detections that fit its record"):
+    first = r"\(first: cont, seed 0: .*predictions/\d+\.parquet is missing"
+    with pytest.raises(NothingToShow, match=rf"no trial .* has left detections that fit its record {first}"):
         errors_table(study)
 
 
