@@ -58,7 +58,7 @@ def main() -> int:
         ]
         right.bar(names, shares, bottom=below, label=label, color=colour)
         below = [one + other for one, other in zip(below, shares, strict=True)]
-    right.set(ylabel="% of the GPUs' time", title="what GPUs wait for, by trials of the study", ylim=(0, 130))
+    right.set(ylabel="% of the GPUs' time", title="what GPUs wait for, without Tune's loop", ylim=(0, 130))
     right.tick_params(axis="x", labelsize=7)
     right.legend(fontsize=8, frameon=False)
     figure.tight_layout()
