@@ -142,13 +142,13 @@ def _arms_panel(
     drawing, axes = style.figure(height=3.1)
     with style.styled():
         axes.axhline(0, color=style.INK, linewidth=1)
-        for arm in arms:
-            colour = style.colour_of(study.arms, arm)
+        for place, arm in enumerate(arms):
+            colour, marker = style.colour_of(study.arms, arm), style.MARKERS[place % len(style.MARKERS)]
             rows = table[table["arm"] == arm]
             axes.fill_between(
                 rows["epoch"], rows["ci_low"], rows["ci_high"], color=colour, alpha=0.12, linewidth=0
             )
-            axes.plot(rows["epoch"], rows["mean"], color=colour, label=arm, marker="o", markersize=3)
+            axes.plot(rows["epoch"], rows["mean"], color=colour, label=arm, marker=marker, markersize=4)
         margin = 0.04 * (limits[1] - limits[0]) or 1.0
         axes.set_ylim(limits[0] - margin, limits[1] + margin)
         _finish(axes)

@@ -1,7 +1,7 @@
 """Errors of detections: what the sure ones are, what each kind costs, which segments they happen on."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,9 @@ from analysis.load import Study
 from analysis.localization.detad import ALPHA, KINDS, MIN_TIOU
 from analysis.localization.errors import StudyErrors, read_errors
 from analysis.localization.view import shown_arms
-from analysis.plots.style import GOOD, GRID, SERIES, Chart, colour_of, figure, legend_below, styled
+from analysis.plots.style import GOOD, GRID, PAIR, SERIES, Chart, figure, legend_below, styled
 
-_COLOURS: Final = dict(zip(KINDS, (GOOD, *(SERIES[i] for i in (5, 3, 4, 1)), GRID), strict=True))
+_COLOURS: Final = dict(zip(KINDS, (GOOD, *(SERIES[i] for i in (6, 5, 3, 4)), GRID), strict=True))
 _SOURCE: Final = "Kinds of error as in Alwassel et al. (ECCV 2018)."
 
 
@@ -70,7 +70,7 @@ def _gains(study: Study, errors: StudyErrors, arms: Sequence[str]) -> Chart:
             of_arm = errors.gains[errors.gains["arm"] == arm]
             values = of_arm.pivot(index="seed", columns="kind", values="gain")[list(KINDS[1:])]
             at = np.arange(len(KINDS) - 1) + _offset(place, len(arms))
-            _spread(axes, values, at, colour_of(study.arms, arm), arm, across=True)
+            _spread(axes, values, at, place, arm, across=True)
         axes.set_yticks(range(len(KINDS) - 1), KINDS[1:])
         axes.invert_yaxis()
         axes.set_xlim(left=0)
@@ -79,8 +79,8 @@ def _gains(study: Study, errors: StudyErrors, arms: Sequence[str]) -> Chart:
         legend_below(drawing, axes)
     caption = (
         f"By how much {study.headline} (percent) would rise if all errors of one kind were taken out: points "
-        f"are seeds, bars their means. The gains of several kinds do not add up. {_seeds(errors, arms)} "
-        f"{_SOURCE}"
+        f"are seeds (hollow: {arms[0]}), bars their means. The gains of several kinds do not add up. "
+        f"{_seeds(errors, arms)} {_SOURCE}"
     )
     return Chart("errors-gains", "What each kind of error costs", caption, (drawing,))
 
@@ -91,9 +91,9 @@ def _sensitivity(study: Study, errors: StudyErrors, arms: Sequence[str]) -> Char
     caption = (
         "Annotated segments by length (cut at their quartiles) and by how many of their class their video "
         f"has, with their number n. Left: {study.headline} of those segments with normalised precision, "
-        "which takes out that buckets and classes differ in size; dashed: of all segments. Right: segments "
-        f"that no detection finds at tIoU {ALPHA:g}. Points are seeds, bars their means. "
-        f"{_seeds(errors, arms)} {_SOURCE}"
+        "which takes out that buckets and classes differ in size; lines across: of all segments. Right: "
+        f"segments that no detection finds at tIoU {ALPHA:g}. Points are seeds (hollow: {arms[0]}), bars "
+        f"their means. {_seeds(errors, arms)} {_SOURCE}"
     )
     return Chart("errors-sensitivity", "Which segments are found", caption, (scores, missed))
 
@@ -108,13 +108,13 @@ def _bucket_figure(
     at = np.arange(len(buckets)) + 0.6 * gaps.to_numpy()
     with styled():
         for place, arm in enumerate(arms):
-            colour = colour_of(study.arms, arm)
             of_arm = errors.buckets[errors.buckets["arm"] == arm]
             values = of_arm.pivot(index="seed", columns=["characteristic", "bucket"], values=measure)
             values = values[list(zip(buckets["characteristic"], buckets["bucket"], strict=True))]
-            _spread(axes, values, at + _offset(place, len(arms)), colour, arm)
+            _spread(axes, values, at + _offset(place, len(arms)), place, arm)
             of_all = errors.totals.loc[errors.totals["arm"] == arm, measure].mean()
-            axes.axhline(of_all, color=colour, ls="--", lw=0.9)
+            colour, _, line = PAIR[place]
+            axes.axhline(of_all, color=colour, ls=line, lw=1.0)
         names = [f"{bucket}\nn {n}" for bucket, n in zip(buckets["bucket"], buckets["segments"], strict=True)]
         axes.set_xticks(at, names, fontsize=7.5)
         for characteristic, places in pd.Series(at).groupby(buckets["characteristic"].to_numpy()):
@@ -130,16 +130,18 @@ def _bucket_figure(
 
 
 def _spread(
-    axes: Axes, values: pd.DataFrame, at: np.ndarray, colour: str, label: str, *, across: bool = False
+    axes: Axes, values: pd.DataFrame, at: np.ndarray, arm: int, label: str, *, across: bool = False
 ) -> None:
-    """Draw seeds as points and their mean as a bar; `values` has a row for each seed."""
+    """Draw seeds as points and their mean as a bar; `values` has a row for each seed, `arm` is 0 or 1."""
     means = values.mean()
+    colour, filling, _ = PAIR[arm]
+    look: dict[str, Any] = {"s": 13, "facecolors": filling, "edgecolors": colour, "lw": 0.8, "alpha": 0.8}
     places, seeds = np.repeat(at, len(values)), values.to_numpy().T.ravel()
     if across:
-        axes.scatter(seeds, places, s=7, color=colour, alpha=0.55, lw=0)
+        axes.scatter(seeds, places, **look)
         axes.vlines(means, at - 0.15, at + 0.15, color=colour, lw=2.2, label=label)
     else:
-        axes.scatter(places, seeds, s=7, color=colour, alpha=0.55, lw=0)
+        axes.scatter(places, seeds, **look)
         axes.hlines(means, at - 0.15, at + 0.15, color=colour, lw=2.2, label=label)
 
 

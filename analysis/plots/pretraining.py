@@ -100,9 +100,19 @@ def _after(study: Study, metric: str, start: pd.Series, values: pd.DataFrame) ->
     """Draw the arms' test values by seed against those of the models that the runs start from."""
     drawing, axes = style.figure(height=2.9)
     with style.styled():
-        for arm in values:
+        for place, arm in enumerate(values):
             colour = style.colour_of(study.arms, str(arm))
-            axes.plot(start, values[arm], "o", color=colour, label=arm, markersize=5, alpha=0.85)
+            filling = "none" if place % 2 == 0 else colour
+            axes.plot(
+                start,
+                values[arm],
+                style.MARKERS[place],
+                color=colour,
+                markerfacecolor=filling,
+                label=arm,
+                markersize=5,
+                alpha=0.85,
+            )
         axes.set_xlabel(f"pretrained: {metric} on validation")
         axes.set_ylabel(f"{study.headline} on test")
         style.legend_below(drawing, axes)

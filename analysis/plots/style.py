@@ -24,11 +24,17 @@ INK: Final = "#1f2430"
 MUTED: Final = "#6b7282"
 GRID: Final = "#d9dde6"
 PAPER: Final = "#ffffff"
-# Okabe and Ito's, told apart by the colour-blind, darkened where they are pale (doi.org/10.1038/nmeth.1618).
-SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#b4578f", "#b98500", "#2d9ccc", "#5b5fc7", "#7a6a53")
+# Each unlike all others also to eyes without red or green cones: they differ in lightness where hues meet.
+SERIES: Final = ("#0072b2", "#d55e00", "#198e62", "#5c145a", "#614a18", "#369db0", "#5a53e3", "#67283f")
+# Two arms side by side: what is compared with in orange and hollow, the other one in blue and filled.
+PAIR: Final = (
+    (SERIES[1], "none", "--"),
+    (SERIES[0], SERIES[0], ":"),
+)  # colour, filling of marks, line of a mean
+MARKERS: Final = ("o", "s", "^", "D", "v")
 GOOD: Final = "#00795a"
 BAD: Final = "#c2410c"
-WINNER: Final = SERIES[3]  # what the search chose, in every picture
+WINNER: Final = "#8e1a6b"  # what the search chose, in every picture
 # Colour -> CSS variable of the report's page (analysis/report/style.css), which names a dark twin for each.
 VARIABLES: Final = {
     INK: "--ink",
@@ -37,6 +43,7 @@ VARIABLES: Final = {
     PAPER: "--paper",
     GOOD: "--good",
     BAD: "--bad",
+    WINNER: "--winner",
     **{colour: f"--series-{index}" for index, colour in enumerate(SERIES)},
 }
 # One colour map for all ordered values: monotone in lightness, without the ends that a page would swallow.
