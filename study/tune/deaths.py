@@ -21,9 +21,9 @@ _USAGE: Final = re.compile(r"was ([\d.]+GB) used / ([\d.]+GB) limit")
 class Facts:
     """What is known of an attempt beside Ray's error."""
 
-    host: str | None  # None, like `ran_s`, if its worker never began
+    host: str | None  # None if its worker never began, and Ray does not tell where
     node_alive: bool  # as far as is known
-    ran_s: float | None
+    ran_s: float | None  # None if its worker never began
     limit_s: float | None
     node_draining: bool = False  # it was announced that the node goes
 
@@ -49,7 +49,7 @@ def explain(error: BaseException | str, facts: Facts) -> Death:
     if facts.ran_s is not None and facts.limit_s is not None and facts.ran_s > facts.limit_s - _TIMER_SLACK_S:
         return Death("timeout", f"it ran for more than {show_duration(facts.limit_s)}, its limit")
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return Death("worker_killed", f"its worker could not start: {_python_error(text)}")
+        return Death("worker_killed", f"its worker{_where(facts)} could not start: {_python_error(text)}")
     if isinstance(error, ActorUnavailableError):
         return Death("worker_killed", f"its worker{_where(facts)} could not be reached any longer")
     return Death("worker_killed", f"its worker process{_where(facts)} {_exit_detail(text)}")

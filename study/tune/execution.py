@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import ray
 from ray import cloudpickle
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 
 from study.agenda import Agenda
@@ -20,7 +21,7 @@ from study.progress import show_duration
 from study.spec import Resources
 from study.stopping import Stops
 from study.tune.deaths import Facts, explain
-from study.tune.placement import draining_nodes, has_room, live_nodes, nodes_that_stay
+from study.tune.placement import draining_nodes, has_room, live_nodes, node_of_actor, nodes_that_stay
 
 BEGUN: Final = "begun"  # first report of an attempt: where it runs
 NEWS: Final = "news"
@@ -29,6 +30,7 @@ NEWS: Final = "news"
 _OVERDUE_S: Final = 30.0
 _LOOK_EVERY: Final = 50  # turns of Tune's loop
 _FALSE_STARTS_ALLOWED: Final = 3
+_FALSE_STARTS_OF_A_NODE: Final = 2
 _WAITS_LONG_S: Final = 20.0
 
 Waits = Callable[[str | None], None]
@@ -86,6 +88,7 @@ class Execution:
         self._waits = waits
         self._attempts: dict[str, _Attempt] = {}  # by Tune's id
         self._false_starts = 0  # workers in a row that died before they began
+        self._false_starts_on: Counter[str] = Counter()  # likewise on each node
         self._turns = 0
         self._known = 0  # how many of Tune's trials have been seen
         self._is_over = False
@@ -141,6 +144,7 @@ class Execution:
             attempt.began_s = time.monotonic()
             attempt.host, attempt.node = result[BEGUN]["host"], result[BEGUN]["node"]
             self._false_starts, self.has_begun = 0, True
+            self._false_starts_on.pop(str(attempt.node), None)
             stops = self._agenda.stopping is not None
             if not stops and attempt.node in draining_nodes():
                 self._leave(attempt)  # a worker that was there before; Ray starts no new one on such a node
@@ -154,6 +158,8 @@ class Execution:
     def ended(self, tune_id: str) -> None:
         """Note that the function of an attempt has returned, or that it was stopped."""
         attempt = self._attempts.pop(tune_id, None)
+        if attempt is not None and attempt.began_s is not None:
+            self._false_starts = 0
         if attempt is not None and attempt.tune_trial is not None:
             # Nobody asks for them, and a study may have 50 000 trials.
             attempt.tune_trial.run_metadata.metric_analysis.clear()
@@ -166,14 +172,29 @@ class Execution:
         attempt = self._attempts.pop(tune_trial.trial_id, None)
         if attempt is None or self._is_over:
             return
-        node_alive = attempt.node is None or attempt.node in {node["NodeID"] for node in live_nodes()}
+        error, hosts = _error_of(tune_trial), {n["NodeID"]: n["NodeManagerHostname"] for n in live_nodes()}
+        if attempt.began_s is None and isinstance(error, RayActorError):
+            attempt.node = node_of_actor(error.actor_id)
+            attempt.host = hosts.get(attempt.node)
+        node_alive = attempt.node is None or attempt.node in hosts
         facts = Facts(attempt.host, node_alive, attempt.ran_s, attempt.limit_s, attempt.is_draining)
-        death = explain(_error_of(tune_trial), facts)
-        self._died(attempt, death.kind, death.message)
+        death = explain(error, facts)
         if attempt.began_s is None and death.kind == "worker_killed":
-            self._false_starts += 1
-            if self._false_starts >= _FALSE_STARTS_ALLOWED:
-                raise StudyError(f"{self._false_starts} workers in a row could not start: {death.message}")
+            self._started_in_vain(attempt, death.message)
+        else:
+            self._died(attempt, death.kind, death.message)
+
+    def _started_in_vain(self, attempt: _Attempt, message: str) -> None:
+        """Keep trials away from a node that starts no worker; raise StudyError if none starts anywhere."""
+        self._false_starts += 1
+        on = self._false_starts_on
+        on.update([attempt.node] if attempt.node else [])
+        is_broken = attempt.node is not None and on[attempt.node] >= _FALSE_STARTS_OF_A_NODE
+        self._died(attempt, "node_unfit" if is_broken else "worker_killed", message)
+        trains = any(other.began_s is not None for other in self._attempts.values())
+        elsewhere = attempt.node and has_room(self._held[attempt.job.stage], list(on), nodes_that_stay())
+        if self._false_starts >= _FALSE_STARTS_ALLOWED and not trains and not elsewhere:
+            raise StudyError(f"{self._false_starts} workers in a row could not start: {message}")
 
     def bury_all(self, message: str) -> None:
         """Tell the agenda that all attempts have died, because Tune has."""

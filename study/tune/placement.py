@@ -44,3 +44,10 @@ def draining_nodes() -> set[str]:
 def live_nodes() -> list[Mapping[str, Any]]:
     """Return Ray's records of the nodes that are alive."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def node_of_actor(actor: str | None) -> str | None:
+    """Return the id of the node where an actor was, or was to be, also if it has died; None if not known."""
+    if actor is None:
+        return None
+    return state.actor_table(actor).get("Address", {}).get("NodeID") or None

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from study.job import News
-from tests.study.tune.scripted import ScriptedAgenda, make_job, make_setup, play
+from tests.study.tune.scripted import LoadableElsewhere, ScriptedAgenda, make_job, make_setup, play
 
 TOKEN = secrets.token_hex(32)
 
@@ -50,7 +50,7 @@ def cluster(environment: pytest.MonkeyPatch) -> Iterator[Any]:
         made.shutdown()
 
 
-def run(agenda: Any, out: Path, address: str | None, cpus: float = 1) -> None:
+def run(agenda: Any, out: Path, address: str | None, cpus: float = 1, trial: Any = play) -> None:
     from study.spec import Resources
     from study.stopping import Stops
     from study.tune.cluster import connect
@@ -58,7 +58,7 @@ def run(agenda: Any, out: Path, address: str | None, cpus: float = 1) -> None:
 
     held = {"stage": Resources(cpus=1)}
     with connect(address, local_cpus=cpus), Stops(agenda) as stops:
-        run_agenda(agenda, make_setup(str(out)), held, ["stage"], 2, stops=stops, run=play)
+        run_agenda(agenda, make_setup(str(out)), held, ["stage"], 2, stops=stops, run=trial)
 
 
 def raylet(node: Any) -> psutil.Process:
@@ -168,6 +168,26 @@ def test_trial_keeps_away_from_where_it_died(cluster: Any, tmp_path: Path) -> No
     [ended] = [news for news in agenda.taken if news.result is not None]
     assert kind == "worker_killed" and died_on is not None
     assert ended.attempt == 2 and ended.node != died_on
+
+
+@pytest.mark.situation(
+    "environment",
+    "no worker can start on one machine of the cluster (a package is missing there) while others train",
+    "after two such starts the machine is unfit, and no trial goes there; the study goes on",
+)
+def test_machine_that_starts_no_worker_is_left_aside(cluster: Any, tmp_path: Path) -> None:
+    cluster.remove_node(cluster.worker_nodes.copy().pop())
+    broken = cluster.add_node(num_cpus=1, env_vars={"BROKEN": "1"})
+    cluster.wait_for_nodes()
+    agenda = ScriptedAgenda([make_job(trial, epochs=6, epoch_s=0.5) for trial in range(4)], avoided=True)
+    run(agenda, tmp_path, cluster.address, trial=LoadableElsewhere())
+    ended = [news for news in agenda.taken if news.result is not None]
+    assert sorted(news.trial for news in ended) == [0, 1, 2, 3]
+    assert {news.node for news in ended} == {cluster.head_node.node_id}
+    kinds = [kind for _, _, kind, _, _ in agenda.deaths]
+    assert kinds and set(kinds[1:]) <= {"node_unfit"}
+    assert {node for *_, node in agenda.deaths} == {broken.node_id}
+    assert all("No module named 'seglearn'" in message for _, _, _, message, _ in agenda.deaths)
 
 
 def test_trial_whose_last_other_node_is_lost_does_not_wait_for_ever(cluster: Any, tmp_path: Path) -> None:

@@ -70,6 +70,22 @@ def _load(pid: int) -> Unloadable:
     return Unloadable()
 
 
+class LoadableElsewhere:
+    """`play`, which no process can load whose environment has BROKEN."""
+
+    def __call__(self, job: Job, setup: Setup, report: Report, *, node: str | None) -> None:
+        play(job, setup, report, node=node)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_load_elsewhere, ())
+
+
+def _load_elsewhere() -> LoadableElsewhere:
+    if "BROKEN" in os.environ:
+        raise ModuleNotFoundError("No module named 'seglearn'")
+    return LoadableElsewhere()
+
+
 @dataclass
 class ScriptedAgenda:
     """Hands out its jobs in order, and once more each time that one of them dies."""

@@ -133,7 +133,7 @@ NO_MODULE = _EXITED + (
             RayActorError(error_msg="creation task, ray::x()\nOSError: no room\n", actor_init_failed=True),
             HERE,
             "worker_killed",
-            "its worker could not start: OSError: no room",
+            "its worker on box could not start: OSError: no room",
             id="could not start",
         ),
         pytest.param(
