@@ -37,10 +37,8 @@ def pretraining_chart(study: Study) -> style.Chart:
         by_seed = f"A seed passes if the models of all its arms do: {len(passing)} of {len(seeds)}."
     elif shown:
         figures.append(_after(study, models.attrs["metric"], start, values.loc[start.index, shown]))
-    spread = models["value"].std(ddof=1)
-    total = f"n = {len(models)}" if np.isnan(spread) else f"n = {len(models)}, sd {spread:.1f}"
     caption = style.sentences(
-        f"{metric} on validation of each pretrained model ({total}), by the "
+        f"{metric} on validation of each pretrained model (n = {len(models)}), by the "
         f"{'arm' if of_arms else 'phase whose seeds they have'}; short lines are means.",
         None
         if study.gate is None
