@@ -65,19 +65,17 @@ def parallel_chart(study: Study) -> style.Chart:
 
 def _axes_of(axes: Axes, parameters: tuple[Parameter, ...]) -> None:
     axes.set_axis_off()
-    axes.set_xlim(-0.04, 1.04)
+    axes.set_xlim(-0.05, 1.04)
     axes.set_ylim(len(parameters) - 0.75, -0.45)
     for place, parameter in enumerate(parameters):
         axes.plot([0, 1], [place, place], color=style.MUTED, linewidth=1, zorder=3)
         axes.annotate(
-            parameter.label,
-            (0, place),
-            xytext=(0, 3),
-            textcoords="offset points",
+            style.wrapped(parameter.label),
+            (-0.03, place),  # left of the axis: on it, lines would vanish under the name
+            ha="right",
+            va="center",
             fontsize=8.5,
             fontweight="bold",
-            zorder=6,
-            bbox=_halo(),
         )
         values = parameter.options or tuple(tick_values(parameter))
         at = _position(parameter, pd.Series(values, dtype=object if parameter.options else None))
