@@ -8,6 +8,7 @@ from rich.console import Console
 from ftcl.data import VideoDataset
 from study.agenda import Agenda
 from study.estimate import count_trials
+from study.fitness import software
 from study.job import Setup
 from study.ledger import Ledger
 from study.phases import AblationPhase, ConfirmPhase, Phase, SearchPhase
@@ -104,6 +105,7 @@ def make_setup(plan: Plan, gpus: list[float]) -> Setup:
             None if hours is None else 3600 * hours
             for hours in (plan.space.resources_of(stage.name).max_hours for stage in plan.recipe.stages)
         ),
+        software=software(),
     )
 
 

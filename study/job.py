@@ -61,3 +61,5 @@ class Setup:
     keep: int = 2  # checkpoints of a trial
     every: int = 1  # epochs between them
     max_seconds: tuple[float | None, ...] = ()  # of an attempt of each stage
+    # The driver's code and versions (study.fitness), which a worker must have too; empty: not compared.
+    software: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from study.fitness import missing_gpu
 from study.ledger import Ledger, is_in
 from study.ledger_copy import COPY, LedgerCopies, is_copied, restore_copy
 from study.ledger_storage import Hold, LedgerError, LedgerLost, hold, open_storage
-from study.manifest import memory_bytes, new_launch, usable_cores, versions
+from study.manifest import memory_bytes, new_launch, source_digest, usable_cores, versions
 from study.outcome import Outcome
 from study.phases import AblationPhase, StudyError
 from study.plan import LaunchError, Plan
@@ -250,6 +250,10 @@ def _announce(plan: Plan, ledger: Ledger, kept: int, concurrency: int, say: Say)
     ]
     if differing and kept:
         say(f"  kept trials ran with other versions: {', '.join(differing)}")
+    if kept and any(
+        launch.get("source") not in (None, source_digest()) for launch in plan.manifest["launches"]
+    ):
+        say("  kept trials ran with other code (the digest `source` of each launch in manifest.json)")
     disk = estimate_disk(plan, concurrency, kept)
     warning = check_disk(plan.store.free_bytes(), disk.bytes, disk.one_round_bytes, plan.out)
     if warning is not None:

@@ -29,7 +29,7 @@ from ftcl.training.device import choose_device
 from study.checkpoints import AttemptCheckpoints, Fenced
 from study.curves import Curves
 from study.diagnosis import diagnose
-from study.fitness import missing_gpu
+from study.fitness import missing_gpu, other_software
 from study.job import Job, News, Setup
 from study.pretrain import load_export, write_export
 from study.records import crash_name, curves_folder, details_name, predictions_name, write_predictions
@@ -80,7 +80,7 @@ class _Attempt:
     def __init__(self, job: Job, setup: Setup, store: Store, tell: Callable[..., None]) -> None:
         self._job, self._setup, self._store, self._tell = job, setup, store, tell
         self._clock = _Clock(setup.gpus[job.stage])
-        if trouble := missing_gpu(setup.gpus[job.stage]):
+        if trouble := other_software(setup.software) or missing_gpu(setup.gpus[job.stage]):
             raise NodeUnfit(trouble)
         self._device = choose_device()
         torch.set_num_threads(setup.num_threads)

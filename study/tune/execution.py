@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 
 from study.agenda import Agenda
 from study.failures import PolicyKind
+from study.fitness import changed_code
 from study.job import Job, News
 from study.phases import StudyError
 from study.progress import show_duration
@@ -150,6 +151,9 @@ class Execution:
                 self._leave(attempt)  # a worker that was there before; Ray starts no new one on such a node
         else:
             news: News = result[NEWS]
+            if news.kind == "node_unfit" and (change := changed_code()) is not None:
+                # Each worker that starts from now on, wherever our code is sent, would be as unfit.
+                self._agenda.stop(change)
             stops = self._agenda.take(news)
             attempt.has_ended |= news.result is not None or news.failure is not None
         attempt.has_ended |= stops

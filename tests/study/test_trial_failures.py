@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from study import fitness, trial
+from study import fitness, inspection, trial
 from study.job import Job, News, Setup
 from study.records import crash_name
 from study.staging import open_data
@@ -17,6 +17,8 @@ from study.store import StorageError, Store
 from study.trial import run_trial
 from tests.study.pretended import acm_folder
 from tests.study.trials import PRETRAIN, Killed, make_setup, told
+
+VERSION = torch.__version__.partition("+")[0]
 
 
 def failure_of(news: list[News]) -> tuple[str | None, str]:
@@ -141,6 +143,58 @@ def test_trial_that_was_granted_a_gpu_trains_on_one(
             assert words in message
     else:
         assert news[-1].result is not None
+
+
+def changed(what: str, name: str, value: str | None) -> dict[str, Any]:
+    there = fitness.software()
+    return {**there, what: {**there[what], name: value}}
+
+
+@pytest.mark.situation(
+    "environment",
+    "a machine that joins after the launch has other code than the driver, or another Python, Ray or torch",
+    "its workers train nothing: the record names what differs, and the trial goes on elsewhere",
+)
+@pytest.mark.parametrize(
+    ("what", "name", "value", "words"),
+    [
+        ("source", "study/trial.py", "other", "other code than here: study/trial.py; "),
+        ("source", "study/only_there.py", "new", "other code than here: study/only_there.py; "),
+        ("versions", "ray", "1.0", "here 1.0; install what constraints.txt says"),
+        ("versions", "python", "3.10.1", "here 3.10.1"),
+    ],
+)
+def test_trial_runs_with_the_code_of_its_driver_alone(
+    tmp_path: Path, what: str, name: str, value: str, words: str
+) -> None:
+    launched = changed(what, name, value)
+    kind, message = failure_of(told(PRETRAIN, make_setup(tmp_path, software=launched)))
+    assert kind == "node_unfit"
+    assert message.startswith(f"{socket.gethostname()} is not as the study was launched: ")
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    "launched",
+    [
+        pytest.param(lambda: {}, id="not known"),
+        pytest.param(lambda: dict(fitness.software()), id="the same"),
+        pytest.param(lambda: changed("versions", "torch", f"{VERSION}+other"), id="another build"),
+        pytest.param(
+            lambda: changed("versions", "tensorboard", "0.1"), id="a version that changes no number"
+        ),
+    ],
+)
+def test_software_that_makes_the_same_numbers_will_do(launched: Callable[[], Any]) -> None:
+    assert fitness.other_software(launched()) is None
+
+
+def test_code_is_read_once_by_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has loaded its code before somebody edits it goes on with that."""
+    launched = dict(fitness.software())
+    monkeypatch.setattr(inspection, "source", lambda: {"study/trial.py": "edited"})
+    assert fitness.other_software(launched) is None
+    assert "has changed since this study was launched: " in str(fitness.changed_code())
 
 
 @pytest.mark.parametrize(
