@@ -70,11 +70,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         checkout = laptop.home / "ftcl-study"
         shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
         digest = laptop.run("cd ftcl-study && deploy/node.sh wanted")
-        laptop.run("mkdir -m 700 ~/.ssh && ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
+        laptop.run("mkdir -m 700 ~/.ssh && ssh-keygen -q -t ed25519 -N '' -C ftcl -f ~/.ssh/ftcl")
         laptop.install(digest)
         for host in machines.values():
             host.install(digest)
-            host.start_sshd((laptop.home / ".ssh/id_ed25519.pub").read_text())
+            host.start_sshd((laptop.home / ".ssh/ftcl.pub").read_text())
         logs = folder / "logs"
         logs.mkdir()
         yield Lab(laptop, machines, Terminal(laptop), folder / "shared", logs)
@@ -271,7 +271,9 @@ def test_nothing_is_left_when_the_cluster_is_down(lab: Lab, page: Page) -> None:
     lab.terminal.run(page.take("The results"))
     fetched = lab.laptop.home / "ftcl-study/ablation.md"
     assert fetched.read_bytes() == (lab.out / "ablation.md").read_bytes()
+    assert (lab.hosts["host1"].home / "ray_bootstrap_key.pem").exists()
     lab.terminal.run(page.take("Down"))
+    assert not any((host.home / "ray_bootstrap_key.pem").exists() for host in lab.hosts.values())
     lab.laptop.end_processes()  # the tunnel
     wait_until(lambda: not any(host.processes() for host in lab.hosts.values()), within_s=60)
     assert page.left == []
