@@ -6,6 +6,7 @@ AWS announces it two minutes ahead, Google Cloud half a minute. A machine on dem
 """
 
 import argparse
+import http.client
 import json
 import subprocess
 import sys
@@ -34,14 +35,20 @@ def main() -> int:
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: this machine goes in {left_s} s; draining", flush=True)
     command = [str(Path(sys.executable).with_name("ray")), "drain-node"]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the cloud takes it back"]
-    return subprocess.run([*command, "--deadline-remaining-seconds", str(left_s)], check=False).returncode
+    ends_s = time.monotonic() + left_s
+    while True:
+        left_s = max(0, int(ends_s - time.monotonic()))
+        done = subprocess.run([*command, "--deadline-remaining-seconds", str(left_s)], check=False)
+        if done.returncode == 0 or left_s == 0:
+            return done.returncode
+        time.sleep(min(args.every, left_s))  # the head may be slow, or be starting again
 
 
 def ask(look: Callable[[str], int | None], metadata: str) -> int | None:
     """Return the seconds until the machine goes, None if nothing is announced or nobody answers."""
     try:
         return look(metadata)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, http.client.HTTPException, ValueError, TypeError, KeyError) as error:
         if not (isinstance(error, urllib.error.HTTPError) and error.code == 404):  # 404: no announcement
             print(f"{metadata} does not say: {error}", flush=True)
         return None
