@@ -1,8 +1,8 @@
 """What in a turn of Tune's loop grows: `python -m benchmarks.scale.turn`.
 
-Tune handles one report in a turn. In each turn it looks for one that waits through all trials that the study
-has had (its first-in-first-out scheduler), and waits for the first of as many futures as attempts run. Here
-both are done as Tune does them: the first on trials that have ended, the second on the calls of one actor.
+Tune handles one report in a turn. In each turn its own scheduler looks for a trial that waits through all trials
+that there have been, ours through those that are not over; and Tune waits for the first of as many futures as
+attempts run. Here the looks are done as they are, and the wait on the calls of one actor.
 """
 
 import argparse
@@ -45,6 +45,23 @@ def look_at_all(trials: int) -> float:
         trial.set_status(Trial.TERMINATED)
     controller: Any = SimpleNamespace(get_trials=lambda: known)
     return _per_call(lambda: FIFOScheduler().choose_trial_to_run(controller))
+
+
+def look_at_unfinished(running: int) -> float:
+    """Return the milliseconds in which our scheduler finds that none of so many attempts waits."""
+    from ray import tune
+    from ray.tune.experiment import Trial
+
+    from study.tune.run import _AgendaScheduler
+
+    tune.register_trainable("nothing", lambda config: None)
+    execution: Any = SimpleNamespace()
+    scheduler = _AgendaScheduler(execution)
+    for _ in range(running):
+        trial = Trial("nothing", stub=True)
+        trial.set_status(Trial.RUNNING)
+        scheduler.on_trial_add(None, trial)
+    return _per_call(lambda: scheduler.choose_trial_to_run(None))
 
 
 def wait_for_first(running: int) -> float:
@@ -93,6 +110,7 @@ def main() -> int:
             append(arguments.out, [row])
 
     measure("look at all trials", look_at_all, arguments.trials)
+    measure("look at unfinished attempts, as the study does", look_at_unfinished, arguments.running)
     if arguments.running:
         with connect(None, local_cpus=1):
             measure("wait for the first report", wait_for_first, arguments.running)

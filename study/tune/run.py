@@ -180,9 +180,16 @@ class _AgendaScheduler(FIFOScheduler):
     def __init__(self, execution: Execution) -> None:
         super().__init__()
         self._execution = execution
+        self._unfinished: dict[str, Trial] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._execution.controller = tune_controller
+        self._unfinished[trial.trial_id] = trial
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        # Tune's own look goes through all trials that the study has had, in every turn.
+        self._unfinished = {key: trial for key, trial in self._unfinished.items() if not trial.is_finished()}
+        return next((trial for trial in self._unfinished.values() if trial.status == Trial.PENDING), None)
 
 
 class _AgendaStopper(Stopper):
