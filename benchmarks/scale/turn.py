@@ -1,7 +1,7 @@
 """What in a turn of Tune's loop grows: `python -m benchmarks.scale.turn`.
 
-Tune handles one report in a turn. In each turn its own scheduler looks for a trial that waits through all trials
-that there have been, ours through those that are not over; and Tune waits for the first of as many futures as
+Tune handles one report in a turn. In each turn its own scheduler looks for a waiting trial among all trials
+that there have been, ours among those that are not over; and Tune waits for the first of as many futures as
 attempts run. Here the looks are done as they are, and the wait on the calls of one actor.
 """
 
