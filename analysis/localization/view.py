@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.load import Study
+from analysis.load import Family, Study
 from analysis.localization.evaluation import as_detections, read_ground_truth
+from analysis.tables.components import components, has_component
 from analysis.tables.table import NothingToShow
 from ftcl.evaluation import match_detections
 from study.records import RecordsError
@@ -44,17 +45,29 @@ class View:
         return tuple((first, second) for first, second in first_and_second)
 
 
-def shown_arms(study: Study) -> tuple[str, ...]:
+def shown_arms(study: Study, loss: str | None = None) -> tuple[str, ...]:
     """Return the two arms to compare: what the first family compares with, and its fullest arm.
 
-    The fullest arm is the one that the controls are compared with, or else the last of the family.
+    The fullest arm is the one that the controls are compared with, or else the last of the family. With a
+    loss, the first family counts whose two arms do not both train without it.
     """
-    if study.families:
-        family = study.families[0]
-        full = next((arm for arm in study.controls_against if arm in family.arms), family.arms[-1])
-        return family.against, full
     others = [arm for arm in study.arms if arm != study.baseline]
-    return (study.baseline, *others[-1:])
+    pairs: list[tuple[str, ...]] = [_ends(study, family) for family in study.families]
+    pairs = pairs or [(study.baseline, *others[-1:])]
+    if loss is None:
+        return pairs[0]
+    return next((arms for arms in pairs if any(trains_with(study, arm, loss) for arm in arms)), pairs[0])
+
+
+def trains_with(study: Study, arm: str, loss: str) -> bool:
+    """Whether an arm trains with a loss; one that no arm leaves out is part of all."""
+    parameter = components(study).get(loss)
+    return parameter is None or has_component(study, arm, parameter)
+
+
+def _ends(study: Study, family: Family) -> tuple[str, str]:
+    full = next((arm for arm in study.controls_against if arm in family.arms), family.arms[-1])
+    return family.against, full
 
 
 def open_views(study: Study, arms: Sequence[str]) -> tuple[View, ...]:

@@ -7,11 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis._words import join
 from analysis.load import Study
 from analysis.localization.alignment import TABLES, Alignment, alignment
-from analysis.localization.view import HOW_CHOSEN, View, open_views, shown_arms
+from analysis.localization.view import HOW_CHOSEN, View, open_views, shown_arms, trains_with
 from analysis.plots.style import MAP, PANEL_IN, Chart, styled
-from analysis.tables.components import components, has_component
 from analysis.tables.table import NothingToShow
 
 # Not of style.py, whose colours change on the dark page: a heat map has the same on both. Light with a dark
@@ -25,9 +25,9 @@ _BOTTOM: Final = 0.27  # of the axes, in heights of the figure
 _TALL: Final = 0.64
 _WORDS: Final = {
     "FSD": "Fine-grained sequence distance (FSD): dots are the expected alignment (size: derivative of the "
-    "value to the cell at the trial's temperature), the line is the best path of the plain maximum. Its number "
-    "is what it collects: match similarity in each cell and gap similarity (not drawn) at each step down or "
-    "right, so a path with many such steps can be worth more than the diagonal.",
+    "value to the cell at the trial's temperature), the line is the best path of the plain maximum. Its "
+    "number is what it collects: match similarity in each cell and gap similarity (not drawn) at each step "
+    "down or right, so a path with many such steps can be worth more than the diagonal.",
     "LCS": "Longest common subsequence (LCS): dots are the expected matches (size: derivative of the value "
     "to the cell), the line joins the matches of the plain maximum, whose similarity exceeds the "
     "threshold; its number is their sum.",
@@ -35,15 +35,15 @@ _WORDS: Final = {
 
 
 def alignment_charts(study: Study) -> list[Chart]:
-    """Draw every pair of videos that the study keeps details of, by FSD and by LCS, in two arms.
+    """Draw every pair of videos that the study keeps details of, by FSD and by LCS, each in two arms.
 
     Raises NothingToShow if no seed has both arms with details, or if they hold no pair.
     """
-    views = open_views(study, shown_arms(study))
-    pairs = views[0].pairs
+    views = {kind: open_views(study, shown_arms(study, kind)) for kind in TABLES}
+    pairs = list(dict.fromkeys(pair for kind in TABLES for pair in views[kind][0].pairs))
     if not pairs:
         raise NothingToShow("the trials keep no pair of videos: their recipe aligns none")
-    return [_chart(study, views, pair, kind) for pair in pairs for kind in TABLES]
+    return [_chart(study, views[kind], pair, kind) for pair in pairs for kind in TABLES]
 
 
 def alignment_figures(
@@ -68,23 +68,15 @@ def _chart(study: Study, views: Sequence[View], pair: tuple[str, str], kind: str
         words.append(_WORDS[kind])
     else:
         words.append("These records are from before alignments were kept: no path is drawn.")
-    untrained = ", ".join(part.arm for part in drawn if not _trains(study, part.arm, kind))
-    if untrained and kind == "FSD":
-        words.append(
-            f"{untrained} trains without FSD: the layer behind its table is as it was drawn at first."
-        )
-    elif untrained:
-        words.append(f"{untrained} trains without {kind}.")
+    untrained = [part.arm for part in drawn if not trains_with(study, part.arm, kind)]
+    if untrained:
+        verb = "trains" if len(untrained) == 1 else "train"
+        layer = ": the layer behind its table is as it was drawn at first" if kind == "FSD" else ""
+        words.append(f"{join(untrained)} {verb} without {kind}{layer}.")
     words.append(HOW_CHOSEN)
     name = f"alignment-{kind.lower()}-{pair[0]}-{pair[1]}"
     figures = alignment_figures(study, views, pair, kind)
     return Chart(name, f"{kind} of {pair[0]} and {pair[1]}", " ".join(words), figures)
-
-
-def _trains(study: Study, arm: str, kind: str) -> bool:
-    """Whether an arm trains with the loss; a loss that no arm leaves out is part of all."""
-    parameter = components(study).get(kind)
-    return parameter is None or has_component(study, arm, parameter)
 
 
 def _panel(drawn: Alignment, colours: tuple[float, float]) -> Figure:

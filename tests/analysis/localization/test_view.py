@@ -33,6 +33,22 @@ def test_the_arms_are_those_of_the_first_comparison(out: Path, tmp_path: Path) -
     assert shown_arms(load_study(tmp_path / "none")) == ("cont", "shuffled order")
 
 
+def test_alignments_are_of_the_first_comparison_with_their_loss(tmp_path: Path) -> None:
+    space = made_up.manifest()["space"]
+    loss_off = {"finetune.lambda_fsd": 0, "finetune.lambda_lcs": 0}
+    arms = {"none": loss_off, "hard": {**loss_off, "finetune.lambda_fsd": 1}}
+    arms |= {"soft": {**loss_off, "finetune.lambda_lcs": 1}}
+    families = [
+        {**space["families"][0], "name": name, "against": "none", "arms": [arm]}
+        for name, arm in (("FSD", "hard"), ("LCS", "soft"))
+    ]
+    space |= {"arms": arms, "baseline": "none", "families": families, "controls": None}
+    made_up.write_study(tmp_path / "two", {}, space=space)
+    study = load_study(tmp_path / "two")
+    assert shown_arms(study, "FSD") == ("none", "hard")
+    assert shown_arms(study, "LCS") == ("none", "soft")
+
+
 def test_all_arms_are_looked_at_on_the_first_seed_that_has_them(out: Path) -> None:
     study = load_study(out)
     assert [(view.arm, view.seed) for view in open_views(study, looked_at.ARMS)] == [
