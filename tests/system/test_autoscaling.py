@@ -140,7 +140,10 @@ def test_gpus_that_are_in_the_books_alone_are_not_trained_on(
     told = study.communicate(timeout=_UP_AND_DONE_S)[0]
     assert study.returncode == 1, told
     assert "Ray counts a GPU here, torch sees none" in told
-    assert set(read(tmp_path, "failures").kind) <= {"node_unfit", "pretrain_failed"}
+    # Without a model of its only seed the search gives up; what has not begun waits for the next launch.
+    assert set(read(tmp_path, "failures").kind) <= {"node_unfit", "cancelled"}
     trials = read(tmp_path, "trials")
-    assert set(trials[trials.phase != "context"].status) == {"failed"}
+    trials = trials[trials.phase != "context"]
+    assert set(trials[trials.phase == "search"].failure_kind) == {"node_unfit", "pretrain_failed"}
+    assert set(trials.status) <= {"failed", "waiting"}
     assert read(tmp_path, "epochs").empty
