@@ -81,6 +81,7 @@ class Agenda:
             self._exports,
             started=listener.started,
             fail=self._fail,
+            rungs=self._rungs,
         )
         self.stopping: str | None = None
         """Why nothing more is handed out; None while the study goes on."""
@@ -340,6 +341,11 @@ class Agenda:
         if row.superseded is None:
             self._note_end(row)
         self._listener.ended(row)
+
+    def _rungs(self, row: Row) -> tuple[int, ...]:
+        """Return the epochs of a trial after which it may be stopped."""
+        of_phase = (phase.rungs for phase in self._phases if phase.name == row.cell.phase)
+        return () if row.cell.proposal is None else next(of_phase, ())
 
     def _stops(self, row: Row, epoch: int) -> bool:
         return row.cell.proposal is not None and any(

@@ -22,6 +22,8 @@ CONTEXT: Final = "context"
 """Phase and stage of the trials that learn nothing."""
 
 _MAX_DETAIL_VIDEOS: Final = 4
+# That all trials together report, of those that decide nothing: each costs the driver some ms of Tune's loop.
+_EPOCHS_PER_S: Final = 40.0
 
 
 def assemble(
@@ -84,8 +86,8 @@ def _search_phases(plan: Plan, ledger: Ledger) -> tuple[list[Phase], Callable[[]
     return [searching, confirming], lambda: proposals.settings[confirming.winner()]
 
 
-def make_setup(plan: Plan, gpus: list[float]) -> Setup:
-    """Return what all trials of a plan share; `gpus` is what a trial of each stage holds."""
+def make_setup(plan: Plan, gpus: list[float], concurrency: int) -> Setup:
+    """Return what all trials of a plan share: `gpus` each of a stage holds, `concurrency` run at once."""
     return Setup(
         out=plan.out,
         recipe=plan.recipe.name,
@@ -101,12 +103,18 @@ def make_setup(plan: Plan, gpus: list[float]) -> Setup:
         gpus=tuple(gpus),
         keep=plan.space.checkpoints.keep,
         every=plan.space.checkpoints.every,
+        report_every_s=report_every_s(concurrency),
         max_seconds=tuple(
             None if hours is None else 3600 * hours
             for hours in (plan.space.resources_of(stage.name).max_hours for stage in plan.recipe.stages)
         ),
         software=software(),
     )
+
+
+def report_every_s(concurrency: int) -> float:
+    """Return for how long each of so many trials reports together what decides nothing."""
+    return concurrency / _EPOCHS_PER_S
 
 
 def num_threads(plan: Plan) -> int:

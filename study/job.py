@@ -20,11 +20,21 @@ class Job:
     export_key: str | None  # of the export that it leaves behind
     test: bool  # whether its chosen epoch is evaluated on the test split
     run_key: str  # names its checkpoints by what it computes, so that they outlive its number
+    rungs: tuple[int, ...] = ()  # epochs after which it may be told to stop, each reported as soon as it ends
     attempt: int = 1
     avoid: tuple[str, ...] = ()  # Ray ids of nodes where it has failed
     tags: Mapping[str, str | int] = field(
         default_factory=dict
     )  # what it stands for in the study, for its curves
+
+    def tells(self, epoch: int, last: int, waited_s: float, every_s: float) -> bool:
+        """Say whether an epoch is told as it ends; else it goes with a later one, or with the trial's end.
+
+        `last` is the stage's last epoch, `waited_s` the time since something was told, `every_s` the wait for
+        what decides nothing.
+        """
+        takes_long_to_end = self.test or self.export_key is not None
+        return epoch in self.rungs or (epoch == last and takes_long_to_end) or waited_s >= every_s
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Setup:
     gpus: tuple[float, ...]  # what a trial of each stage holds
     keep: int = 2  # checkpoints of a trial
     every: int = 1  # epochs between them
+    report_every_s: float = 0.0  # epochs that decide nothing are reported together for this long
     max_seconds: tuple[float | None, ...] = ()  # of an attempt of each stage
     # The driver's code and versions (study.fitness), which a worker must have too; empty: not compared.
     software: Mapping[str, Any] = field(default_factory=dict)

@@ -184,7 +184,7 @@ def _run_trials(plan: Plan, ledger: Ledger, held: Hold, kept: int, console: Cons
         _announce(plan, ledger, kept, concurrency, say)
         _begin(plan, cluster.gpus, packing)
         agenda, ablation, display = assemble(plan, ledger, concurrency, console)
-        setup = make_setup(plan, [granted[stage].gpus for stage in stages])
+        setup = make_setup(plan, [granted[stage].gpus for stage in stages], concurrency)
         refresh = Refresh(lambda: _write_records(plan, ledger, agenda, ablation, finished=False))
 
         def check() -> None:

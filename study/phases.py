@@ -46,6 +46,7 @@ class Phase(ABC):
 
     name: str
     pool: SeedPool
+    rungs: tuple[int, ...] = ()  # epochs after which `stops` may say so
 
     @abstractmethod
     def wanted(self) -> list[Wanted]:
@@ -93,6 +94,7 @@ class SearchPhase(Phase):
         self._goal = goal
         self._batch = search.batch if batched else None
         self._wanted = 0
+        self.rungs = () if search.early_stopping is None else search.early_stopping.rungs
         sign = 1.0 if goal.direction == "max" else -1.0
         self._rungs: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
         self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
@@ -131,7 +133,7 @@ class SearchPhase(Phase):
 
     def stops(self, row: Row, epoch: int) -> bool:
         rule = self._spec.early_stopping
-        if rule is None or epoch not in rule.rungs or row.cell.proposal is None:
+        if rule is None or epoch not in self.rungs or row.cell.proposal is None:
             return False
         rung = self._rungs[row.cell.seed, epoch]
         rung.put(row.cell.proposal, self._goal.curve(row)[epoch])

@@ -14,7 +14,11 @@ from study.rows import Cell, Row
 
 
 class Starts:
-    """Begins trials. `started` is told of each, `fail` ends one whose model will never come."""
+    """Begins trials.
+
+    `started` is told of each, `fail` ends one whose model will never come, `rungs` says after which epochs a
+    trial may be stopped.
+    """
 
     def __init__(
         self,
@@ -27,6 +31,7 @@ class Starts:
         *,
         started: Callable[[Row], None],
         fail: Callable[[Row, str | None], None],
+        rungs: Callable[[Row], tuple[int, ...]],
     ) -> None:
         self._recipe = recipe
         self._ledger = ledger
@@ -36,6 +41,7 @@ class Starts:
         self._exports = exports
         self._started = started
         self._fail = fail
+        self._rungs = rungs
 
     def begin(self, cell: Cell, parameters: Mapping[str, Any]) -> Row:
         """Enter a new trial."""
@@ -72,6 +78,7 @@ class Starts:
             export_key=row.cell.pretrain_key if stage < last else None,
             test=row.cell.phase == "ablation" and stage == last,
             run_key=self._keys.run(row),
+            rungs=self._rungs(row),
             attempt=row.attempts,
             avoid=self._attempts.avoided_nodes(row.trial),
             tags={

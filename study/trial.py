@@ -37,7 +37,7 @@ from study.staging import NodeUnfit, open_data
 from study.store import Store, open_store
 
 Report = Callable[[News], None]
-_REPORT_EVERY_S = 1.0  # epochs that decide nothing are reported together for this long
+_UNSCORED_EVERY_S = 1.0  # epochs without a score, which nobody watches, are reported together for this long
 
 
 def run_trial(job: Job, setup: Setup, report: Report, *, node: str | None = None) -> None:
@@ -51,10 +51,11 @@ def run_trial(job: Job, setup: Setup, report: Report, *, node: str | None = None
     def tell(**words: Any) -> None:
         report(News(job.trial, job.attempt, socket.gethostname(), node, **words))
 
+    untold: dict[int, Mapping[str, float]] = {}  # epochs that have ended
     try:
         store = open_store(setup.out, patient=True)
         with _time_limit(job, setup, store):
-            attempt = _Attempt(job, setup, store, tell)
+            attempt = _Attempt(job, setup, store, tell, untold)
             result = attempt.run()
     except Fenced:
         raise
@@ -66,19 +67,27 @@ def run_trial(job: Job, setup: Setup, report: Report, *, node: str | None = None
             with suppress(Exception):
                 store.write(name, "".join(traceback.format_exception(error)).encode())
                 message += f", see {name}"
-        tell(failure=message, kind=kind)
+        tell(epochs=untold, failure=message, kind=kind)
     else:
-        tell(result=result)
+        tell(epochs=untold, result=result)
         # Not before: until the result is on record, an earlier state may still be needed.
         with suppress(OSError, Fenced):
             attempt.checkpoints.keep_newest()
 
 
 class _Attempt:
-    """One attempt of a trial, from its last checkpoint to its result."""
+    """One attempt of a trial, from its last checkpoint to its result, which goes with what is `untold`."""
 
-    def __init__(self, job: Job, setup: Setup, store: Store, tell: Callable[..., None]) -> None:
-        self._job, self._setup, self._store, self._tell = job, setup, store, tell
+    def __init__(
+        self,
+        job: Job,
+        setup: Setup,
+        store: Store,
+        tell: Callable[..., None],
+        untold: dict[int, Mapping[str, float]],
+    ) -> None:
+        self._job, self._setup, self._store = job, setup, store
+        self._tell, self._untold = tell, untold
         self._clock = _Clock(setup.gpus[job.stage])
         if trouble := other_software(setup.software) or missing_gpu(setup.gpus[job.stage]):
             raise NodeUnfit(trouble)
@@ -145,22 +154,24 @@ class _Attempt:
     def _train(self, stage: Stage, run: Run, curves: Curves) -> dict[int, dict[str, float]]:
         """Return the scores of each epoch."""
         by_epoch: dict[int, dict[str, float]] = {}
-        news: dict[int, Mapping[str, float]] = {}
-        told_at_s = time.monotonic()
-        if run.resumed_epoch == 0:
+        told_at_s, every_s = time.monotonic(), self._setup.report_every_s
+        if self._split is None:
+            every_s = max(every_s, _UNSCORED_EVERY_S)
+        if run.resumed_epoch == 0 and self._job.attempt > 1:
             self._tell(resumed_epoch=0)
         for record in run:
             by_epoch[record.epoch] = {k: v for k, v in record.metrics.items() if not k.startswith("loss/")}
-            news[record.epoch] = record.metrics | (self._clock.lap() if not record.replayed else {})
+            self._untold[record.epoch] = record.metrics | (self._clock.lap() if not record.replayed else {})
             curves.add_epoch(record)
             resumed = record.epoch if record.epoch == run.resumed_epoch else None
-            waited = time.monotonic() - told_at_s >= _REPORT_EVERY_S
-            is_due = record.epoch == stage.epochs or (not record.replayed and (self._split or waited))
-            if resumed or is_due:
+            waited_s = time.monotonic() - told_at_s
+            is_due = self._job.tells(record.epoch, stage.epochs, waited_s, every_s)
+            if resumed or (is_due and not record.replayed):
                 self.checkpoints.require_newest()
                 curves.flush()
-                self._tell(epochs=news, resumed_epoch=resumed)
-                news, told_at_s = {}, time.monotonic()
+                self._tell(epochs=dict(self._untold), resumed_epoch=resumed)
+                self._untold.clear()
+                told_at_s = time.monotonic()
         return by_epoch
 
     def _score(self, stage: Stage, metrics: dict[str, float]) -> dict[str, float]:

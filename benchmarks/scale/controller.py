@@ -111,7 +111,7 @@ def with_agenda(actors: int, trials: int, epochs: int, folder: Path) -> dict[str
         with Stops(agenda) as stops:
             run_agenda(
                 agenda,
-                make_setup(plan, [0.0, 0.0]),
+                make_setup(plan, [0.0, 0.0], actors),
                 {stage: Resources() for stage in stages},
                 stages,
                 actors,

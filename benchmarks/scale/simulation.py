@@ -13,7 +13,7 @@ trial. Every slot is at each moment in one of four states:
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -21,6 +21,7 @@ from benchmarks.scale.curves import Curve
 from benchmarks.scale.driver import Driver
 from benchmarks.scale.machines import Cloud, Market, Node
 from benchmarks.scale.workers import Workers
+from study.assembly import report_every_s
 from study.job import Job, News
 
 State = Literal["busy", "driver", "work", "node"]
@@ -50,6 +51,8 @@ class Run:
     resumed: int | None  # to be told with the first news
     num_epochs: int
     best: float = 0.0
+    untold: dict[int, Mapping[str, float]] = field(default_factory=dict)  # epochs that have ended
+    told_s: float = 0.0  # when something was told, or it began
     is_lost: bool = False
     since_s: float = 0.0  # when its running epoch began
 
@@ -93,6 +96,7 @@ class Simulation:
         self._market = market
         self._slots_per_gpu = slots_per_gpu
         self._gpus = gpus
+        self._report_every_s = report_every_s(self.num_slots)
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = itertools.count()
         self._driver_free_s = 0.0
@@ -101,6 +105,9 @@ class Simulation:
         self._slots: list[Slot] = []
         self._asks = False  # whether the driver is to be asked for another trial next
         self._runs = 0
+        self._saved: dict[
+            int, dict[int, Mapping[str, float]]
+        ] = {}  # by trial: epochs with a checkpoint, untold
 
     def run(self, sample_every: int = 1000) -> Tally:
         """Simulate until every trial has ended."""
@@ -172,6 +179,7 @@ class Simulation:
             else:
                 run, slot.run = slot.run, None
                 run.is_lost = True
+                self._saved[run.job.trial] = run.untold
                 if run.since_s < self.now_s:
                     self.tally.lost_s += self.now_s - run.since_s
                 self._enter(slot, "node", max(self.now_s, slot.since_s))
@@ -211,11 +219,17 @@ class Simulation:
         curve = self._workers.curve(job)
         epochs = len(curve.wall_s) if job.parameters.get("finetune.epochs") != 0 else 0
         best = max((m.get("validation/mAP@0.1:0.7", 0.0) for m in row.epochs.values()), default=0.0)
-        resumed = row.last_epoch if job.attempt > 1 else None
-        slot.run = Run(job, curve, slot, row.last_epoch, resumed, epochs, best)
+        untold = self._saved.pop(job.trial, {})
+        epoch = row.last_epoch + len(untold)
+        resumed = epoch if job.attempt > 1 else None
+        slot.run = Run(job, curve, slot, epoch, resumed, epochs, best, untold, told_s=self._driver_free_s)
         self._runs += 1
         self._enter(slot, "busy", self._driver_free_s)
-        self._go_on(slot.run, self._driver_free_s)
+        if resumed is None:
+            self._go_on(slot.run, self._driver_free_s)
+        else:
+            slot.run.since_s = self._driver_free_s
+            self._at(self._driver_free_s, self._goes_on_from, slot.run)
         self._ask()
 
     def _settle(self, slot: Slot, when_s: float) -> None:
@@ -242,13 +256,22 @@ class Simulation:
         takes_s = run.curve.wall_s[run.epoch] * self._workers.scale / run.slot.node.speed
         self._at(when_s + takes_s, self._reports_epoch, run, takes_s)
 
+    def _goes_on_from(self, run: Run) -> None:
+        if not run.is_lost:
+            self._reports(run)
+
     def _reports_epoch(self, run: Run, took_s: float) -> None:
         if run.is_lost:
             return
         run.epoch += 1
         metrics = self._workers.metrics(run.job, run.curve, run.epoch, took_s)
         run.best = max(run.best, metrics.get("validation/mAP@0.1:0.7", 0.0))
-        self._reports(run, epochs={run.epoch: metrics})
+        run.untold[run.epoch] = metrics
+        waited_s = self.now_s - run.told_s
+        if run.job.tells(run.epoch, run.num_epochs, waited_s, self._report_every_s):
+            self._reports(run)
+        else:
+            self._go_on(run, self.now_s)
 
     def _reports_end(self, run: Run) -> None:
         if run.is_lost:
@@ -260,8 +283,8 @@ class Simulation:
 
     def _reports(self, run: Run, **what: Any) -> None:
         job, node = run.job, run.slot.node
-        news = News(job.trial, job.attempt, node.host, node.ray_id, run.resumed, **what)
-        run.resumed = None
+        news = News(job.trial, job.attempt, node.host, node.ray_id, run.resumed, run.untold, **what)
+        run.resumed, run.untold = None, {}
         stops, cost_s = self.driver.take(news)
         self._enter(run.slot, "driver", self.now_s)
         done_s = self._handle(cost_s)
@@ -271,6 +294,7 @@ class Simulation:
             self._set_free(run.slot, done_s)
         else:
             self._enter(run.slot, "busy", done_s)
+            run.told_s = done_s
             self._go_on(run, done_s)
         self._ask()
 

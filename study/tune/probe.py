@@ -45,7 +45,7 @@ def find_shares(plan: Plan, cluster: Cluster, wanted: Mapping[str, Resources], s
     kinds = kinds_of_gpus(cluster)
     found = _measured_before(plan, cluster, kinds)
     if not found:
-        probe = make_probe(plan, make_setup(plan, [1.0] * len(wanted)))
+        probe = make_probe(plan, make_setup(plan, [1.0] * len(wanted), concurrency=1))
         found = [measure_on_cluster(probe, kind, say) for kind in kinds or (None,)]
     each = [measured.packing.shares(wanted, measured.cpus_per_gpu) for measured in found]
     shares = {stage: max(of_kind[stage] for of_kind in each) for stage in wanted}

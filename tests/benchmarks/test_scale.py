@@ -32,9 +32,13 @@ def simulate(
     return simulation, tally, rows
 
 
-@pytest.fixture(scope="module")
-def stormy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Simulation, Tally, Mapping[int, Row]]:
-    return simulate(tmp_path_factory.mktemp("stormy"), STORMY)
+@pytest.fixture(scope="module", params=[0.0, 25.0], ids=["each epoch told", "epochs told together"])
+def stormy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Simulation, Tally, Mapping[int, Row]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.scale.simulation.report_every_s", lambda slots: request.param)
+        return simulate(tmp_path_factory.mktemp("stormy"), STORMY)
 
 
 def test_busy_and_idle_are_slots_times_time(

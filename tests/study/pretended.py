@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,10 @@ def pretended_value(job: Job, epoch: int) -> float:
 
 
 class PretendedWorkers:
-    """Runs an agenda's jobs epoch by epoch in a random order, as workers of unequal speed would."""
+    """Runs an agenda's jobs epoch by epoch in a random order, as workers of unequal speed would.
+
+    Without `tells_each`, epochs that decide nothing are told together.
+    """
 
     def __init__(
         self,
@@ -107,27 +112,29 @@ class PretendedWorkers:
         *,
         fails: Callable[[Job], bool] = lambda job: False,
         failure_kind: PolicyKind = "code_error",
+        tells_each: bool = True,
     ) -> None:
         self.plan = plan
+        self.told = 0  # reports
         self.jobs: list[Job] = []
         self._random = random.Random(seed)
         self._concurrency = concurrency
         self._fails = fails
         self._failure_kind = failure_kind
+        self._every_s = 0.0 if tells_each else math.inf
+        self._untold: dict[int, dict[int, dict[str, float]]] = defaultdict(dict)
 
     def run(self, agenda: Agenda, *, max_news: int | None = None) -> bool:
         """Run until nothing is left (True), or until so many news have been told (False: a crash)."""
         running: dict[int, tuple[Job, int]] = {}
-        told = 0
         while True:
             while len(running) < self._concurrency and (job := agenda.next_job()) is not None:
                 running[job.trial] = (job, 0)
                 self.jobs.append(job)
             if not running:
                 return True
-            if max_news is not None and told >= max_news:
+            if max_news is not None and self.told >= max_news:
                 return False
-            told += 1
             trial = self._random.choice(sorted(running))
             job, epoch = running[trial]
             if self._advance(agenda, job, epoch):
@@ -141,13 +148,12 @@ class PretendedWorkers:
         group = configure(recipe, self.plan.data.preset, job.parameters)[stage.name]
         metric = f"validation/{self.plan.space.objective.metric}"
         if self._fails(job):
-            agenda.take(
-                News(job.trial, job.attempt, "here", failure="it was told to fail", kind=self._failure_kind)
-            )
+            self._tell(agenda, job, failure="it was told to fail", kind=self._failure_kind)
             return True
         if epoch < group.epochs:
             scores = {metric: pretended_value(job, epoch + 1)} if stage.selects_epoch else {"loss/total": 1.0}
-            return agenda.take(News(job.trial, job.attempt, "here", epochs={epoch + 1: scores}))
+            self._untold[job.trial][epoch + 1] = scores
+            return job.tells(epoch + 1, group.epochs, 0.0, self._every_s) and self._tell(agenda, job)
         values = [pretended_value(job, e) for e in range(1, group.epochs + 1)]
         metrics = {metric: max(values, default=pretended_value(job, 0))}
         if job.test:
@@ -156,5 +162,10 @@ class PretendedWorkers:
         if job.export_key is not None:
             result["export"] = f"pretrained/{job.export_key}"
             self.plan.store.write(result["export"], b"")
-        agenda.take(News(job.trial, job.attempt, "here", result=result))
+        self._tell(agenda, job, result=result)
         return True
+
+    def _tell(self, agenda: Agenda, job: Job, **words: Any) -> bool:
+        self.told += 1
+        epochs = self._untold.pop(job.trial, {})
+        return agenda.take(News(job.trial, job.attempt, "here", epochs=epochs, **words))

@@ -43,7 +43,7 @@ def run_small_study(out: Path, **changes: Any) -> None:
     launch._begin(plan, 0.0)
     ledger = open_ledger(plan)
     agenda, ablation, _ = assemble(plan, ledger, 1, Console(quiet=True))
-    setup = make_setup(plan, [0.0] * len(plan.recipe.stages))
+    setup = make_setup(plan, [0.0] * len(plan.recipe.stages), 1)
 
     while (job := agenda.next_job()) is not None:
         run_trial(job, setup, agenda.take)

@@ -68,6 +68,33 @@ def test_only_search_trials_are_stopped_and_only_at_rungs(make_small_plan: MakeP
     assert all(row.cell.phase == "search" and max(row.epochs) in (1, 2) for row in stopped)
 
 
+def test_a_search_trial_knows_its_rungs_and_no_other_has_any(make_small_plan: MakePlan) -> None:
+    plan = make_small_plan()
+    agenda, ledger = open_agenda(plan)
+    workers = PretendedWorkers(plan, 0, 2)
+    assert workers.run(agenda)
+    cells = {job.trial: ledger.rows[job.trial].cell for job in workers.jobs}
+    searching = {trial for trial, cell in cells.items() if (cell.phase, cell.stage) == ("search", "finetune")}
+    assert {job.rungs for job in workers.jobs if job.trial in searching} == {(1, 2)}
+    assert {job.rungs for job in workers.jobs if job.trial not in searching} == {()}
+
+
+def test_study_is_the_same_when_epochs_that_decide_nothing_are_told_together(
+    make_small_plan: MakePlan, tmp_path: Path
+) -> None:
+    rows, told = [], []
+    for tells_each in (True, False):
+        plan = make_small_plan(deterministic=True, out=str(tmp_path / f"out-{tells_each}"))
+        agenda, ledger = open_agenda(plan)
+        workers = PretendedWorkers(plan, 0, 2, tells_each=tells_each)
+        assert workers.run(agenda) and agenda.done
+        rows.append(essence(ledger.rows))
+        told.append(workers.told)
+    assert rows[0] == rows[1]
+    assert any("stopped" in row for row in rows[0])
+    assert told[1] < told[0]
+
+
 def test_nothing_waits_in_a_slot(make_small_plan: MakePlan) -> None:
     """While two pretrainings run, their dependants are held back and later pretrainings fill the slots."""
     agenda, ledger = open_agenda(make_small_plan())

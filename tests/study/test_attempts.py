@@ -32,6 +32,18 @@ def test_trial_of_a_dead_worker_is_handed_out_again(make_small_plan: MakePlan) -
     assert (row.status, row.attempts, [f.attempt for f in row.failures]) == ("complete", 3, [1, 2])
 
 
+def test_epochs_that_are_told_with_a_failure_are_on_record(make_small_plan: MakePlan) -> None:
+    agenda, ledger = open_agenda(make_small_plan())
+    job = agenda.next_job()
+    assert job is not None
+    epochs = {1: {"loss/total": 2.0}, 2: {"loss/total": 1.0}}
+    news = News(job.trial, job.attempt, "here", epochs=epochs, failure="not finite", kind="non_finite")
+    agenda.take(news)
+    row = ledger.rows[job.trial]
+    assert (row.status, row.failure_kind, sorted(row.epochs)) == ("failed", "non_finite", [1, 2])
+    assert [failure.epoch for failure in row.failures] == [2]
+
+
 @situation(
     "kill",
     "the worker of a trial dies again and again before it ends another epoch",

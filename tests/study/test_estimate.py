@@ -40,7 +40,7 @@ def test_disk_is_what_a_study_leaves(make_small_plan: MakePlan) -> None:
     """Against the files of real trials: one pretraining and one fine-tuning."""
     plan = make_small_plan()
     agenda, ledger = open_agenda(plan)
-    setup = make_setup(plan, [0.0, 0.0])
+    setup = make_setup(plan, [0.0, 0.0], 1)
     while (job := agenda.next_job()) is not None and len(ledger.rows) <= 12:
         run_trial(job, setup, agenda.take)
     disk = estimate_disk(plan, concurrency=1, kept=0)

@@ -59,6 +59,19 @@ def test_news_say_first_where_the_attempt_goes_on_and_always_who_speaks(setup: S
     assert all(item.host for item in news)
 
 
+def test_epochs_that_decide_nothing_are_told_together(setup: Setup, finetune: Job) -> None:
+    """With what comes next: a rung, the trial's end, or, before an end that takes time, the last epoch."""
+    patient = replace(setup, report_every_s=1e9)
+    job = replace(finetune, test=False, rungs=(2,), run_key="search")
+    news = told(job, patient)
+    assert [sorted(item.epochs) for item in news] == [[1, 2], [3]]
+    assert epochs_of(news) == epochs_of(told(replace(job, run_key="search again"), setup))
+    assert result_of(news)["metrics"] == result_of(told(replace(job, run_key="and again"), setup))["metrics"]
+
+    news = told(replace(finetune, run_key="ablation"), patient)
+    assert [sorted(item.epochs) for item in news] == [[1, 2, 3], []]
+
+
 def test_search_trial_never_sees_the_test_videos(setup: Setup, store: Store, finetune: Job) -> None:
     result = result_of(told(replace(finetune, test=False), setup))
     assert not [name for name in result["metrics"] if name.startswith("test/")]

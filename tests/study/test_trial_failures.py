@@ -58,6 +58,22 @@ def test_error_of_the_code_is_the_trials_failure(
     assert b"Traceback (most recent call last)" in store.read(crash_name(1, 1))
 
 
+def test_failure_is_told_with_the_epochs_before_it(
+    setup: Setup, finetune: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_epoch = trial.Curves.add_epoch
+
+    def breaks_in_the_third(curves: trial.Curves, record: Any) -> None:
+        if record.epoch == 3:
+            raise ZeroDivisionError
+        add_epoch(curves, record)
+
+    monkeypatch.setattr(trial.Curves, "add_epoch", breaks_in_the_third)
+    (news,) = told(finetune, replace(setup, report_every_s=1e9))
+    assert news.kind == "code_error"
+    assert sorted(news.epochs) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
