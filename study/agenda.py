@@ -4,7 +4,7 @@ A trial starts once the stages before it have been exported; these are trials of
 trials that need one wait without holding a slot. While nothing else can start, the pretrainings of later
 phases do. The agenda knows neither Ray nor processes: it hands out jobs, is told epochs, ends and deaths, and
 writes the ledger: when a call returns, what it has done is on the disk. Once it is told to stop it hands out
-nothing more, and every trial stops at its next epoch.
+nothing more, and every trial stops at its next report of an epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -290,7 +290,7 @@ class Agenda:
                 self.stop(message)
 
     def stop(self, reason: str) -> None:
-        """Hand out nothing more, and stop every trial at its next epoch; they go on with the next launch."""
+        """Hand out nothing more, and stop every trial at its next report; they go on with the next launch."""
         if self.stopping is None:
             self.stopping = reason
 

@@ -42,7 +42,7 @@ class Failure:
     message: str
     attempt: int  # from 1
     epoch: int  # the last one on record at that moment
-    lost_s: float  # wall seconds since that epoch: the work that is lost
+    lost_s: float  # wall seconds since that epoch was reported: the work that is lost, at most
     action: Action  # what was done
     host: str | None
     at: str  # UTC, ISO 8601
