@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis._text import decimals, signed
-from analysis._words import count_range
+from analysis._words import count_range, join
 from analysis.ablation import ablation_table, main_table
 from analysis.conclusion import verdict
 from analysis.load import Study
@@ -16,7 +16,9 @@ from analysis.tables.table import NothingToShow
 def ablation_chart(study: Study) -> style.Chart:
     """Draw every arm's differences to what it is compared with; raises NothingToShow below two pairs."""
     table = main_table(study, ablation_table(study))
-    rows = table[(table["metric"] == study.headline) & (table["n"] > 1) & table["diff"].notna()]
+    compared = table[(table["metric"] == study.headline) & table["baseline"].notna()]
+    is_paired = (compared["n"] > 1) & compared["diff"].notna()
+    rows, unpaired = compared[is_paired], compared[~is_paired]
     if rows.empty:
         raise NothingToShow(
             "nothing is paired yet: no arm has two seeds that are complete both in it and in "
@@ -32,9 +34,16 @@ def ablation_chart(study: Study) -> style.Chart:
         "mean.",
         "Coloured where a difference is shown (interval without 0 and, in a family, Holm p below 0.05), grey "
         "where not; the intervals are not corrected for the number of arms.",
+        _left_out(unpaired),
         None if study.gate is None or study.gated_seeds is None else f"Only seeds {study.gate.clause}.",
     )
     return style.Chart("ablation", "Effect of every arm, seed by seed", caption, tuple(figures))
+
+
+def _left_out(rows: pd.DataFrame) -> str | None:
+    """Name the comparisons that have no interval to draw."""
+    names = [f"{arm} minus {against}" for arm, against in zip(rows["arm"], rows["baseline"], strict=True)]
+    return f"Left out, with fewer than two pairs: {join(list(dict.fromkeys(names)))}." if names else None
 
 
 def seed_values(study: Study) -> pd.DataFrame:

@@ -156,6 +156,15 @@ def test_ablation_draws_every_seed_and_the_interval_of_the_table(study):
     assert [text.get_text() for text in axes.get_yticklabels()] == ["+LCS", "+FSD"]
 
 
+def test_ablation_names_the_comparisons_that_it_cannot_draw(study):
+    values = {"cont": [1.0, 2.0, 3.0], "+FSD": [2.0, 4.0, 6.0], "+LCS": [1.0]}
+    chart = ablation_chart(study([], values))
+    assert [text.get_text() for text in chart.figures[0].axes[0].get_yticklabels()] == ["+FSD"]
+    left_out = chart.caption.partition("Left out, with fewer than two pairs: ")[2]
+    assert "+LCS minus cont" in left_out
+    assert "+FSD minus cont" not in left_out
+
+
 def test_names_of_arms_are_drawn_as_they_are_in_lines_that_fit(tmp_path):
     names = ("cont", r"a $\x$ & <b>", "an arm that has a rather long name")
     space = made_up.manifest()["space"] | {
@@ -165,7 +174,9 @@ def test_names_of_arms_are_drawn_as_they_are_in_lines_that_fit(tmp_path):
     }
     values = {name: [50.0 + i + place for i in range(8)] for place, name in enumerate(names)}
     made_up.write_study(tmp_path / "names", values, space=space)
-    [drawing] = ablation_chart(load_study(tmp_path / "names")).figures
+    chart = ablation_chart(load_study(tmp_path / "names"))
+    assert "Left out" not in chart.caption
+    [drawing] = chart.figures
     [labels] = [[label.get_text() for label in axes.get_yticklabels()] for axes in drawing.axes]
     assert r"a $\x$ & <b>" in labels
     assert "an arm that has a\nrather long name" in labels
