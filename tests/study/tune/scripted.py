@@ -49,9 +49,10 @@ def _do(what: str | None) -> None:
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "allocate":
-            blocks = []
+            # Random, which no system can compress; repeated, as a worker of low priority gets little CPU.
+            blocks, noise = [], os.urandom(1_000_000)
             while True:
-                blocks.append(os.urandom(50_000_000))
+                blocks.append(noise * 50)
                 time.sleep(0.02)
 
 
