@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 
 RESULTS: Final = Path(__file__).parent / "results"
 IMAGE: Final = Path(__file__).parents[2] / "docs" / "images" / "scale.svg"
-_MAIN: Final = "flush of 1 ms"
+_MAIN: Final = "flush of 1 ms, Tune 3.5 ms"
 _IDLE: Final = {
     "idle_driver": ("waits for the driver", "#c0392b"),
     "idle_work": ("waits for a pretraining or the end of a phase", "#e0b050"),
@@ -34,8 +34,8 @@ def main() -> int:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     growth: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in _read("growth.csv"):
-        if int(row["gpus"]) == 1000 and int(row["trials"]) >= 5000:
-            label = f"{row['variant']}, {int(row['trials']):,} trials"
+        if int(row["gpus"]) == 1000 and int(row["trials"]) >= 50000:
+            label = f"{int(row['trials']):,} trials, {row['variant']}"
             growth[label].append((int(row["ended"]), float(row["driver_s"])))
     for label, points in growth.items():
         steps = [
@@ -48,7 +48,7 @@ def main() -> int:
     left.legend(fontsize=8, frameon=False)
     runs = [row for row in _read("simulation.csv") if row["variant"] == _MAIN]
     runs.sort(key=lambda row: (int(row["gpus"]), int(row["trials"])))
-    names = [f"{int(row['gpus']):,} GPUs\n{int(row['trials']):,}" for row in runs]
+    names = [f"{int(row['gpus']):,}\n{int(row['trials']):,}" for row in runs]
     below = [0.0] * len(runs)
     for column, (label, colour) in _IDLE.items():
         # Shares of all slots' time; the first two are recorded as shares of the time with a node.
@@ -58,7 +58,8 @@ def main() -> int:
         ]
         right.bar(names, shares, bottom=below, label=label, color=colour)
         below = [one + other for one, other in zip(below, shares, strict=True)]
-    right.set(ylabel="% of the GPUs' time", title="what GPUs wait for, without Tune's loop", ylim=(0, 130))
+    right.set(ylabel="% of the GPUs' time", title="what GPUs wait for, with Tune 3.5 ms", ylim=(0, 130))
+    right.set(xlabel="GPUs, and below them trials")
     right.tick_params(axis="x", labelsize=7)
     right.legend(fontsize=8, frameon=False)
     figure.tight_layout()
