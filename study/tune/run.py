@@ -32,6 +32,7 @@ from study.stopping import Stops
 from study.store import open_store
 from study.trial import Report, run_trial
 from study.tune.execution import BEGUN, NEWS, Execution, StopNow, Waits
+from study.tune.groups import SettledGroups
 from study.tune.placement import request
 
 _CRASHES_ALLOWED: Final = 3
@@ -41,6 +42,7 @@ _SCRATCH: Final = ".tune"
 _DEATHS: Final = (RayActorError, OutOfMemoryError)
 actor_manager.RayActorError = _DEATHS  # type: ignore[assignment, attr-defined]
 tune_controller.RayActorError = _DEATHS  # type: ignore[assignment, attr-defined]
+tune_controller.PlacementGroupResourceManager = SettledGroups  # type: ignore[attr-defined]
 
 
 class RunTrial(Protocol):
