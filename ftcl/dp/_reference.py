@@ -56,4 +56,7 @@ def softmin_mean(candidates: Sequence[Tensor], gamma_B: Tensor | None) -> Tensor
     if gamma_B is None:
         return smooth_min(candidates, None)
     stacked = torch.stack(list(candidates))
-    return (torch.softmax(-stacked / gamma_B, dim=0) * stacked).sum(dim=0)
+    # As in smooth_max: the same result, and no difference of large numbers in the derivative to γ.
+    shift_B = stacked.detach().amin(dim=0)
+    above = stacked - shift_B
+    return shift_B + (torch.softmax(-above / gamma_B, dim=0) * above).sum(dim=0)

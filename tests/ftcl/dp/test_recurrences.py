@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -147,6 +147,8 @@ def test_gradients_are_derivatives_of_the_values(
     with_lengths=st.booleans(),
     coarse=st.booleans(),
 )
+# The derivative to γ was once a difference of numbers a million times as large, in the reference.
+@example("smooth_dtw", "torch", (1, 2, 5), 2, 1e-3, False, False)
 def test_backends_agree(
     name: str,
     fast_backend: str,
