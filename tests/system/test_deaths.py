@@ -213,7 +213,9 @@ def test_trial_whose_last_other_node_is_lost_does_not_wait_for_ever(cluster: Any
             return super().next_job()
 
     agenda = Occupied([first, picky])
+    started_s = time.monotonic()
     run(agenda, tmp_path, cluster.address)
+    assert time.monotonic() - started_s < 90
     assert sorted(news.trial for news in agenda.taken if news.result is not None) == [0, 1]
 
 
