@@ -1,7 +1,6 @@
 """Nodes that go, memory that runs out: scripted trials on real clusters, with token authentication."""
 
 import os
-import secrets
 import signal
 import threading
 import time
@@ -15,29 +14,9 @@ import pytest
 from study.job import News
 from tests.study.tune.scripted import LoadableElsewhere, ScriptedAgenda, make_job, make_setup, play
 
-TOKEN = secrets.token_hex(32)
-
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """What a user of a cluster sets on every node."""
-    from study.tune.environment import prepare_environment
-
-    before = dict(os.environ)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    for name, value in {"initial_delay_ms": "1000", "period_ms": "1000", "failure_threshold": "3"}.items():
-        monkeypatch.setenv(f"RAY_health_check_{name}", value)
-    # Workers must find the packages, whatever folder they start in.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
-    prepare_environment("auto")
-    yield monkeypatch
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def cluster(environment: pytest.MonkeyPatch) -> Iterator[Any]:
+def cluster(ray_environment: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head and one other node, of one slot each."""
     from ray.cluster_utils import Cluster
 
@@ -224,12 +203,12 @@ def test_trial_whose_last_other_node_is_lost_does_not_wait_for_ever(cluster: Any
     "a trial fills the memory of its host",
     "Ray ends its worker before the system does; its trial goes on, elsewhere if it can",
 )
-def test_worker_that_fills_the_memory_is_ended(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_worker_that_fills_the_memory_is_ended(ray_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     memory = psutil.virtual_memory()
     limit = (memory.total - memory.available + 3e9) / memory.total
     if limit > 0.9:
         pytest.fail("this test needs 4 GB of free memory")
-    environment.setenv("RAY_memory_usage_threshold", f"{limit:.3f}")
+    ray_environment.setenv("RAY_memory_usage_threshold", f"{limit:.3f}")
     agenda = ScriptedAgenda([make_job(0, does="allocate"), make_job(1, epochs=30, epoch_s=0.5)])
     run(agenda, tmp_path, None, cpus=2)
     assert {kind for _, _, kind, _, _ in agenda.deaths} == {"host_memory"}, agenda.deaths
@@ -243,7 +222,9 @@ def test_worker_that_fills_the_memory_is_ended(environment: pytest.MonkeyPatch, 
     "the only node of a study is lost while its driver lives on",
     "the study ends within seconds and says so; the same command continues",
 )
-def test_study_ends_in_words_when_no_node_is_left(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_study_ends_in_words_when_no_node_is_left(
+    ray_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from study.phases import StudyError
 
     def kill_raylet() -> None:

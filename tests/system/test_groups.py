@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ray.air.execution import ResourceRequest
-
-from study.tune.groups import SettledGroups
 
 SLOTS = 200
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(ray_environment: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without slots, and a node with many."""
     import ray
     from ray.cluster_utils import Cluster
@@ -36,6 +33,10 @@ def cluster() -> Iterator[Any]:
     "they are taken back a moment later: every slot stays usable, and idle nodes can go",
 )
 def test_slots_of_requests_that_are_taken_back_come_back(cluster: Any) -> None:
+    from ray.air.execution import ResourceRequest
+
+    from study.tune.groups import SettledGroups
+
     groups, request, chance = SettledGroups(), ResourceRequest([{"CPU": 1}]), random.Random(0)
     for _ in range(400):  # Tune's own manager loses some of them
         groups.request_resources(request)
@@ -52,6 +53,10 @@ def test_slots_of_requests_that_are_taken_back_come_back(cluster: Any) -> None:
 
 
 def test_request_that_was_placed_can_be_taken_back(cluster: Any) -> None:
+    from ray.air.execution import ResourceRequest
+
+    from study.tune.groups import SettledGroups
+
     groups, request = SettledGroups(), ResourceRequest([{"CPU": 1}])
     groups.request_resources(request)
     cluster.wait(groups.get_resource_futures(), timeout=30)
