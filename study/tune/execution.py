@@ -122,6 +122,18 @@ class Execution:
         stops = self.error is not None or self._agenda.stopping is not None
         return stops and all(attempt.began_s is None for attempt in self._attempts.values())
 
+    def has_worker(self, tune_trial: Trial) -> bool:
+        """Whether a trial has a worker, which may still be starting."""
+        actor = self.controller._trial_to_actor.get(tune_trial)
+        return actor is not None and bool(self.controller._actor_manager.is_actor_started(actor))
+
+    def has_free_worker(self, tune_trial: Trial) -> bool:
+        """Whether a worker that could run a trial has nothing to do."""
+        cache = self.controller._actor_cache
+        return cache.num_cached_objects > 0 and bool(
+            cache.has_cached_object(tune_trial.placement_group_factory)
+        )
+
     def next_job(self, tune_id: str) -> Job | None:
         """Return the next attempt to start, if there is one and a slot for it."""
         if not self.hands_out or len(self._attempts) >= self._concurrency:

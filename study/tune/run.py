@@ -177,7 +177,12 @@ class _AgendaSearcher(Searcher):
 
 
 class _AgendaScheduler(FIFOScheduler):
-    """Starts trials in order, and knows who can call one off that has not begun."""
+    """Starts trials in order, and knows who can call one off that has not begun.
+
+    A worker that becomes free goes to a trial that has no worker yet. Tune would give it to the first one
+    that waits, and end the worker that starts for that one: where trials end more often than a worker takes
+    to start, a node that has joined would never get its first.
+    """
 
     def __init__(self, execution: Execution) -> None:
         super().__init__()
@@ -191,7 +196,9 @@ class _AgendaScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         # Tune's own look goes through all trials that the study has had, in every turn.
         self._unfinished = {key: trial for key, trial in self._unfinished.items() if not trial.is_finished()}
-        return next((trial for trial in self._unfinished.values() if trial.status == Trial.PENDING), None)
+        pending = (trial for trial in self._unfinished.values() if trial.status == Trial.PENDING)
+        waiting = [trial for trial in pending if not self._execution.has_worker(trial)]
+        return next(filter(self._execution.has_free_worker, waiting), next(iter(waiting), None))
 
 
 class _AgendaStopper(Stopper):

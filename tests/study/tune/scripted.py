@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from study.failures import FailureKind
@@ -85,6 +86,28 @@ def _load_elsewhere() -> LoadableElsewhere:
     if "BROKEN" in os.environ:
         raise ModuleNotFoundError("No module named 'seglearn'")
     return LoadableElsewhere()
+
+
+class LoadsSlowly:
+    """`play`, which only the first process that loads it does at once; every other one takes `wait_s`."""
+
+    def __init__(self, first: Path, wait_s: float) -> None:
+        self.first, self.wait_s = first, wait_s
+
+    def __call__(self, job: Job, setup: Setup, report: Report, *, node: str | None) -> None:
+        play(job, setup, report, node=node)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_load_slowly, (self.first, self.wait_s, os.getpid()))
+
+
+def _load_slowly(first: Path, wait_s: float, pid: int) -> LoadsSlowly:
+    if os.getpid() != pid:
+        try:
+            first.touch(exist_ok=False)
+        except FileExistsError:
+            time.sleep(wait_s)
+    return LoadsSlowly(first, wait_s)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from study.job import News
 from study.ledger_storage import LedgerLocation, LedgerLost, hold
 from study.phases import StudyError
 from study.stopping import Stops
-from tests.study.tune.scripted import ScriptedAgenda, Unloadable, make_job, make_setup, play
+from tests.study.tune.scripted import LoadsSlowly, ScriptedAgenda, Unloadable, make_job, make_setup, play
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -161,6 +161,20 @@ def test_hanging_worker_ends_itself_or_is_killed(tmp_path: Path, monkeypatch: py
     ):
         assert time.monotonic() < deadline, "the stopped process is still there"
         time.sleep(0.1)
+
+
+@pytest.mark.situation(
+    "environment",
+    "a node joins, or a worker is replaced, while trials elsewhere end faster than a worker starts",
+    "the worker is left to start, and takes its share; what becomes free elsewhere serves other trials",
+)
+def test_worker_that_starts_is_not_ended_by_trials_that_end_elsewhere(tmp_path: Path) -> None:
+    agenda = ScriptedAgenda([make_job(trial, epochs=2, epoch_s=0.4) for trial in range(24)])
+    run(agenda, tmp_path, trial=LoadsSlowly(tmp_path / "first", wait_s=5.0))
+    assert finished(agenda) == list(range(24)) and not agenda.deaths
+    began = [next(news.host for news in agenda.taken if news.trial == trial) for trial in range(24)]
+    assert len(set(began)) == 2
+    assert min(began.count(worker) for worker in set(began)) >= 4
 
 
 def test_workers_that_cannot_start_end_the_study(tmp_path: Path) -> None:
