@@ -23,9 +23,8 @@ class Job:
     rungs: tuple[int, ...] = ()  # epochs after which it may be told to stop, each reported as soon as it ends
     attempt: int = 1
     avoid: tuple[str, ...] = ()  # Ray ids of nodes where it has failed
-    tags: Mapping[str, str | int] = field(
-        default_factory=dict
-    )  # what it stands for in the study, for its curves
+    # What it stands for in the study, for its curves.
+    tags: Mapping[str, str | int] = field(default_factory=dict)
 
     def tells(self, epoch: int, last: int, waited_s: float, every_s: float) -> bool:
         """Say whether an epoch is told as it ends; else it goes with a later one, or with the trial's end.
@@ -39,13 +38,16 @@ class Job:
 
 @dataclass(frozen=True)
 class News:
-    """What a running trial has to say: epochs that have ended, or, once, its result or its failure."""
+    """What a running trial has to say: epochs that have ended, with or without its result or its failure.
+
+    `resumed_epoch` is in the first news of an attempt that follows another or that finds a checkpoint.
+    """
 
     trial: int
     attempt: int
     host: str
     node: str | None = None  # Ray's id of the machine
-    resumed_epoch: int | None = None  # in an attempt's first news: the epoch that it goes on from
+    resumed_epoch: int | None = None  # the epoch that the attempt goes on from
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     failure: str | None = None

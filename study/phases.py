@@ -96,7 +96,7 @@ class SearchPhase(Phase):
         self._wanted = 0
         self.rungs = () if search.early_stopping is None else search.early_stopping.rungs
         sign = 1.0 if goal.direction == "max" else -1.0
-        self._rungs: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
+        self._standings: dict[tuple[int, int], Rung] = defaultdict(lambda: Rung(sign, self._batch))
         self._ended: dict[int, dict[int, Row]] = defaultdict(dict)
         self._untold: set[int] = set()  # proposals of which runs have ended that the sampler was not told of
 
@@ -135,7 +135,7 @@ class SearchPhase(Phase):
         rule = self._spec.early_stopping
         if rule is None or epoch not in self.rungs or row.cell.proposal is None:
             return False
-        rung = self._rungs[row.cell.seed, epoch]
+        rung = self._standings[row.cell.seed, epoch]
         rung.put(row.cell.proposal, self._goal.curve(row)[epoch])
         return should_stop(*rung.standing(row.cell.proposal), epoch, rule)
 

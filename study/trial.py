@@ -41,7 +41,7 @@ _UNSCORED_EVERY_S = 1.0  # epochs without a score, which nobody watches, are rep
 
 
 def run_trial(job: Job, setup: Setup, report: Report, *, node: str | None = None) -> None:
-    """Run a trial to its end; the first news says where it goes on, the last how it ended.
+    """Run a trial to its end; the last news says how it ended, the first of a later attempt where it goes on.
 
     An error is told as the attempt's failure, with its kind. An attempt without an end is one whose process
     died, which is also what becomes of one that exceeds its time. Raises Fenced if a later attempt of the

@@ -105,9 +105,8 @@ class Simulation:
         self._slots: list[Slot] = []
         self._asks = False  # whether the driver is to be asked for another trial next
         self._runs = 0
-        self._saved: dict[
-            int, dict[int, Mapping[str, float]]
-        ] = {}  # by trial: epochs with a checkpoint, untold
+        # By trial: epochs with a checkpoint of which the driver has not heard.
+        self._saved: dict[int, dict[int, Mapping[str, float]]] = {}
 
     def run(self, sample_every: int = 1000) -> Tally:
         """Simulate until every trial has ended."""
