@@ -116,7 +116,17 @@ def test_importance_warns_of_what_early_stopping_took_away(study, few_resamples)
     chart = importance_chart(study(searched(24)))
     assert len(chart.figures) == 4
     assert "From 16 of 24 proposals" in chart.caption
+    assert "8 of the others were stopped as weak" in chart.caption
     assert "(n = 24), by their preliminary value" in chart.caption
+
+
+def test_proposals_that_still_run_are_not_called_stopped(study, few_resamples):
+    runs = searched(10, stop=lambda _: False)
+    runs += [run(10, seed, [1.0, 2.0], settings(), status="running") for seed in (1, 2)]
+    running = study(runs)
+    for chart in (importance_chart(running), sensitivity_chart(running)):
+        assert "10" in chart.caption
+        assert "stopped" not in chart.caption, chart.name
 
 
 def test_importance_of_complete_searches_has_no_panel_of_preliminary_values(study, few_resamples):
