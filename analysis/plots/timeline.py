@@ -14,7 +14,7 @@ from analysis.load import Study
 from analysis.localization.evaluation import class_names
 from analysis.localization.timeline import Timeline, timeline
 from analysis.localization.view import FOUND_TIOU, HOW_CHOSEN, View, open_views, shown_arms
-from analysis.plots.style import GRID, INK, MUTED, PANEL_IN, SERIES, Chart, colour_of, styled
+from analysis.plots.style import GRID, INK, MUTED, PANEL_IN, SERIES, Chart, colour_of, sentences, styled
 
 _ROWS: Final = (0.32, 1.35, 1.15, 0.9)  # annotations, proposals, activation, attention
 _LEFT: Final = -0.19  # of what stands at the panel's left edge, in widths of the axes
@@ -26,12 +26,12 @@ _BRANCHES: Final = (
 
 
 def timeline_charts(study: Study) -> list[Chart]:
-    """Draw the timelines of every video that the study keeps details of, in two arms.
+    """Draw the timelines of every video that the study keeps details of, in two arms; the first one explains.
 
     Raises NothingToShow if no seed has both arms with details.
     """
     views = open_views(study, shown_arms(study))
-    return [_chart(study, views, video) for video in views[0].videos]
+    return [_chart(study, views, video, explains=i == 0) for i, video in enumerate(views[0].videos)]
 
 
 def timeline_chart(study: Study, video: str, arms: Sequence[str]) -> Chart:
@@ -47,7 +47,7 @@ def timeline_figures(study: Study, views: Sequence[View], video: str) -> tuple[F
     return _draw(study, [timeline(study, view, video) for view in views])
 
 
-def _chart(study: Study, views: Sequence[View], video: str) -> Chart:
+def _chart(study: Study, views: Sequence[View], video: str, *, explains: bool = True) -> Chart:
     lines = [timeline(study, view, video) for view in views]
     found = "; ".join(
         f"{line.arm}: {len(line.segments)} annotated segments, {len(line.proposals)} proposals, of which "
@@ -55,13 +55,16 @@ def _chart(study: Study, views: Sequence[View], video: str) -> Chart:
         for line in lines
     )
     unnamed = any(line.activation.empty for line in lines)
-    caption = (
-        f"Test video {video}, seed {lines[0].seed}, with the weights that were evaluated. From above: "
-        "annotated segments; all proposals, each as long as it lasts and as high as its score, thick where "
-        f"it found a segment (true positive at tIoU {FOUND_TIOU:g}); class activation sequence (CAS, "
-        f"softmax) of the classes that are annotated or proposed; attention. {found}. "
-        f"{'The records do not tell whose activation is whose, so none is drawn. ' if unnamed else ''}"
-        f"{HOW_CHOSEN}"
+    caption = sentences(
+        f"Test video {video}, seed {lines[0].seed}, with the weights that were evaluated.",
+        "From above: annotated segments; all proposals, each as long as it lasts and as high as its score, "
+        f"thick where it found a segment (true positive at tIoU {FOUND_TIOU:g}); class activation sequence "
+        "(CAS, softmax) of the classes that are annotated or proposed; attention."
+        if explains
+        else "Drawn, and chosen by rule, as the first one.",
+        f"{found}.",
+        "The records do not tell whose activation is whose, so none is drawn." if unnamed else None,
+        HOW_CHOSEN if explains else None,
     )
     return Chart(f"timeline-{video}", f"Timeline of {video}", caption, _draw(study, lines))
 
