@@ -191,8 +191,8 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
 ) -> None:
     out = tmp_path / "out"
     process = start(command())
-    wait_until(lambda: count_ended(out) >= 4 and busy_workers(process) != [], process)
-    busy_workers(process)[0].kill()
+    wait_until(lambda: count_ended(out) >= 4, process)
+    wait_until(lambda: kill_one(busy_workers(process, "ImplicitFunc.train")), process)
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     assert "(raylet)" not in output
@@ -282,14 +282,20 @@ def test_list_and_dry_run_start_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def busy_workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the workers of a study that have a trial, or start for one."""
+def busy_workers(process: subprocess.Popen[str], does: str = "ImplicitFunc") -> list[psutil.Process]:
+    """Return the workers of a study that have a trial, start for one or wait for one; or that train."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "ImplicitFunc" in " ".join(child.cmdline()):
+            if does in " ".join(child.cmdline()):
                 found.append(child)
     return found
+
+
+def kill_one(workers: list[psutil.Process]) -> bool:
+    if workers:
+        workers[0].kill()
+    return workers != []
 
 
 def check_stopped(

@@ -70,11 +70,11 @@ def finished(agenda: ScriptedAgenda) -> list[int]:
     return sorted(news.trial for news in agenda.taken if news.result is not None)
 
 
-def busy_workers() -> list[psutil.Process]:
+def busy_workers(do: str = "ImplicitFunc") -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if "ImplicitFunc" in " ".join(child.cmdline()):
+            if do in " ".join(child.cmdline()):
                 found.append(child)
     return found
 
@@ -211,7 +211,7 @@ def test_told_to_stop_it_stops_in_time_and_leaves_no_worker(
 
     def send() -> None:
         deadline = time.monotonic() + 30
-        while len(busy_workers()) < 2 and time.monotonic() < deadline:
+        while len(busy_workers("ImplicitFunc.train")) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(0.5)
         for number in signals:
