@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     console, errors = Console(), Console(stderr=True, highlight=False, soft_wrap=True)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(_with_subcommand(given))
+    options, unknown = _parser().parse_known_args(_with_subcommand(given))
+    if unknown:
+        _parser().error(_advice_on_flag(unknown[0], options))
     signal.signal(signal.SIGTERM, _terminate)
     # Imports stay below the parser so that --help and a wrong flag answer at once.
     from study.phases import StudyError
@@ -99,6 +101,13 @@ def _advice(word: str) -> str:
     if meant:
         return f"unknown command {word}; did you mean {meant[0]}?"
     return f"unknown command {word}; there are {', '.join(_COMMANDS)}, and a study is named by --space"
+
+
+def _advice_on_flag(word: str, options: argparse.Namespace) -> str:
+    """Say what was probably meant by a word that the command does not take."""
+    flags = [f"--{name.replace('_', '-')}" for name in vars(options) if name != "command"]
+    meant = difflib.get_close_matches(word.partition("=")[0], flags, n=1, cutoff=0.6)
+    return f"unknown argument {word}; {f'did you mean {meant[0]}?' if meant else '--help lists all'}"
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
