@@ -52,15 +52,16 @@ def look_at_unfinished(running: int) -> float:
     from ray import tune
     from ray.tune.experiment import Trial
 
+    from study.tune.execution import Execution
     from study.tune.run import _AgendaScheduler
 
     tune.register_trainable("nothing", lambda config: None)
-    execution: Any = SimpleNamespace()
-    scheduler = _AgendaScheduler(execution)
+    unused: Any = None
+    scheduler = _AgendaScheduler(Execution(unused, unused, running, [], [], unused))
     for _ in range(running):
         trial = Trial("nothing", stub=True)
         trial.set_status(Trial.RUNNING)
-        scheduler.on_trial_add(None, trial)
+        scheduler.on_trial_add(SimpleNamespace(_tune_controller=None), trial)
     return _per_call(lambda: scheduler.choose_trial_to_run(None))
 
 
