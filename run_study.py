@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options, unknown = _parser().parse_known_args(_with_subcommand(given))
     if unknown:
-        _parser().error(_advice_on_flag(unknown[0], options))
+        options.parser.error(_advice_on_flag(unknown[0], options.parser.format_usage()))
     signal.signal(signal.SIGTERM, _terminate)
     # Imports stay below the parser so that --help and a wrong flag answer at once.
     from study.phases import StudyError
@@ -103,10 +104,10 @@ def _advice(word: str) -> str:
     return f"unknown command {word}; there are {', '.join(_COMMANDS)}, and a study is named by --space"
 
 
-def _advice_on_flag(word: str, options: argparse.Namespace) -> str:
-    """Say what was probably meant by a word that the command does not take."""
-    flags = [f"--{name.replace('_', '-')}" for name in vars(options) if name != "command"]
-    meant = difflib.get_close_matches(word.partition("=")[0], flags, n=1, cutoff=0.6)
+def _advice_on_flag(word: str, usage: str) -> str:
+    """Say what was probably meant by a word that a command of that usage does not take."""
+    flags = re.findall(r"--[a-z-]+", usage)
+    meant = difflib.get_close_matches(word.partition("=")[0], flags, n=1, cutoff=0.7)
     return f"unknown argument {word}; {f'did you mean {meant[0]}?' if meant else '--help lists all'}"
 
 
@@ -278,6 +279,8 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--trial", type=_at_least(0), required=True, metavar="N", help="number of the trial")
     again.add_argument("--data", metavar="SPEC", help="where the data lie here (default: as on record)")
     _add_doctor(commands, form)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 

@@ -236,6 +236,7 @@ def test_more_gpus_than_the_cluster_has_are_refused(
         (["fsd_lcs"], "did you mean --space fsd_lcs?"),
         (["--space", "fsd_lcs", "--sedes", "3"], "unknown argument --sedes; did you mean --seeds?"),
         (["--space", "fsd_lcs", "--data_seed=3"], "did you mean --data-seed?"),
+        (["reproduce", "out", "--trial", "3", "--ot"], "unknown argument --ot; --help lists all"),
         (["--space", "fsd_lcs", "now"], "unknown argument now; --help lists all"),
         (["mine.yaml"], "did you mean --space mine.yaml?"),
         (["again"], "there are run, reproduce, doctor"),
