@@ -21,8 +21,7 @@ def importance_chart(study: Study) -> style.Chart:
     ]
     n, proposals = int(final["n"].iloc[0]), len(search.proposals)
     rule, early = search.early_stopping, None
-    stopped = int((search.proposals["state"] == "stopped").sum())
-    if rule is not None and stopped:
+    if rule is not None and search.num_stopped:
         rung = min(rule.rungs)
         early = importances(search, search.values_at(rung), evaluators=EVALUATORS[:1])
         figures.append(_panel(search, early, order, f"{EVALUATORS[0]}, after epoch {rung}"))
@@ -37,7 +36,7 @@ def importance_chart(study: Study) -> style.Chart:
         "Shaded: what chance gives, up to 95 % of the shares with shuffled values.",
         None
         if early is None
-        else f"{style.count(stopped)} of the others {'was' if stopped == 1 else 'were'} stopped as weak, "
+        else f"Of the others, {style.count(search.num_stopped)} stopped early as weak, "
         "so what makes a proposal weak counts too little; the last panel has all that reached the first rung "
         f"(n = {style.count(int(early['n'].iloc[0]))}), by their preliminary value there.",
         f"Left out, as only some proposals have them: {', '.join(conditional)}." if conditional else None,

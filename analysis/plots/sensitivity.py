@@ -96,7 +96,6 @@ def sensitivity_chart(study: Study) -> style.Chart:
     search = search_of(study)
     parts = sensitivity_table(study).long
     complete, rule = search.complete(), search.early_stopping
-    any_stopped = bool((search.proposals["state"] == "stopped").any())
     figures = tuple(
         _parts_panel(search, parameter, parts[parts["parameter"] == parameter.name])
         for parameter in search.parameters
@@ -106,7 +105,7 @@ def sensitivity_chart(study: Study) -> style.Chart:
         f"over {count(len(search.seeds), 'search seed')}).",
         f"Blue: the {style.count(len(complete))} complete ones; below, their number of a range's proposals.",
         f"Grey: all that came to epoch {rule.rungs[0]}, by their value there"
-        f"{'; weak ones were then stopped, so only these compare all settings' if any_stopped else ''}."
+        f"{'; weak ones then stopped, so only these compare all settings' if search.num_stopped else ''}."
         if rule is not None
         else None,
         "Proposals differ in all other settings too and are not paired: a trend asks for an ablation.",

@@ -159,6 +159,11 @@ class SearchRecords:
             )
         return proposals
 
+    @property
+    def num_stopped(self) -> int:
+        """Return how many proposals were stopped early, on one seed at least."""
+        return int((self.proposals["state"] == "stopped").sum())
+
     @cached_property
     def winner(self) -> int | None:
         """Return the proposal that the ablation ran on; None while there is none."""

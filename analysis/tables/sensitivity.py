@@ -177,7 +177,7 @@ def _notes(search: SearchRecords, rung: int | None) -> Iterator[str]:
         f"A proposal's value is its mean over {count(len(search.seeds), 'search seed')}; mean, sd and best "
         "are over proposals, which differ in all other settings too. This is exploration, not a test."
     )
-    if search.early_stopping and (search.proposals["state"] == "stopped").any():
+    if search.early_stopping and search.num_stopped:
         yield (
             "The complete ones are those that were not stopped early, so the better ones; "
             f"after {rung} epochs, where nothing had been stopped, all compare."

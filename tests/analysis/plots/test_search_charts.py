@@ -116,7 +116,7 @@ def test_importance_warns_of_what_early_stopping_took_away(study, few_resamples)
     chart = importance_chart(study(searched(24)))
     assert len(chart.figures) == 4
     assert "From 16 of 24 proposals" in chart.caption
-    assert "8 of the others were stopped as weak" in chart.caption
+    assert "Of the others, 8 stopped early as weak" in chart.caption
     assert "(n = 24), by their preliminary value" in chart.caption
 
 
