@@ -19,6 +19,7 @@ import yaml
 import run_study
 from study.ledger_location import FILE_NAME
 from tests.study.pretended import SPACE
+from tests.study.tune.workers import TRAINS, workers_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -142,7 +143,7 @@ def test_interrupted_study_leaves_nothing_running_and_continues(
     process = start(command())
     before = count_ended(out)
     wait_until(lambda: count_ended(out) > before, process)
-    for worker in busy_workers(process):
+    for worker in workers_of(process.pid):
         worker.suspend()  # an epoch without an end
     process.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -192,7 +193,7 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
     out = tmp_path / "out"
     process = start(command())
     wait_until(lambda: count_ended(out) >= 4, process)
-    wait_until(lambda: kill_one(busy_workers(process, "ImplicitFunc.train")), process)
+    wait_until(lambda: kill_one(workers_of(process.pid, TRAINS)), process)
     output, _ = process.communicate(timeout=150)
     assert process.returncode == 0, output
     assert "(raylet)" not in output
@@ -284,16 +285,6 @@ def test_list_and_dry_run_start_nothing(tmp_path: Path) -> None:
     assert "13  pretrainings" in text
     assert "64  ablation trials" in text
     assert list(tmp_path.iterdir()) == []
-
-
-def busy_workers(process: subprocess.Popen[str], does: str = "ImplicitFunc") -> list[psutil.Process]:
-    """Return the workers of a study that have a trial, start for one or wait for one; or that train."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if does in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def kill_one(workers: list[psutil.Process]) -> bool:

@@ -5,10 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -16,6 +14,7 @@ from study.records import read_manifest
 from study.store import open_store
 from tests.study.pretended import SPACE
 from tests.study.small_study import SMALL
+from tests.study.tune.workers import workers_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,15 +26,6 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, tmp_path / "code" / name)
     shutil.copy(ROOT / "run_study.py", tmp_path / "code")
     return tmp_path / "code"
-
-
-def workers_of(study: "subprocess.Popen[str]") -> Iterator[psutil.Process]:
-    for process in psutil.Process(study.pid).children(recursive=True):
-        try:
-            if "ImplicitFunc" in " ".join(process.cmdline()):
-                yield process
-        except psutil.Error:
-            continue
 
 
 def launch(checkout: Path) -> "subprocess.Popen[str]":
@@ -62,7 +52,7 @@ def test_study_whose_code_is_edited_stops_once_a_worker_starts_with_it(checkout:
     study = launch(checkout)
     try:
         deadline = time.monotonic() + 120
-        while not (workers := list(workers_of(study))):
+        while not (workers := workers_of(study.pid)):
             assert study.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
         time.sleep(3)

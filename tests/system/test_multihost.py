@@ -22,6 +22,7 @@ from typing import Final
 import pandas as pd
 import pytest
 
+from tests.study.tune.workers import TRAINS
 from tests.system.hosts import Host, running_hosts
 from tests.system.page import Page, Terminal, edit
 
@@ -30,7 +31,6 @@ HOSTS: Final = ("host1", "host2", "host3")  # the first one is the head
 NOT_SHIPPED: Final = (".*", "build", "studies", "*.egg-info", "__pycache__", "_native*")
 # A host gives one core and little memory: they share a machine.
 SMALL: Final = " --num-cpus=1 --object-store-memory=100000000"
-BUSY: Final = "ray::ImplicitFunc.train"
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def test_study_outlives_a_machine_that_is_cut_off(lab: Lab, page: Page) -> None:
     cut_off = lab.hosts["host3"]
     log = lab.logs / "study.log"
     driver = lab.terminal.start(page.take("The same study from the head"), log)
-    wait_until(lambda: any(BUSY in process.command for process in cut_off.processes()), within_s=120)
+    wait_until(lambda: any(TRAINS in process.command for process in cut_off.processes()), within_s=120)
     for _ in range(3):  # until the cut hits a trial: the machine may be between two
         time.sleep(3)
         cut_off.unplug()

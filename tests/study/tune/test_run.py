@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from study.ledger_storage import LedgerLocation, LedgerLost, hold
 from study.phases import StudyError
 from study.stopping import Stops
 from tests.study.tune.scripted import LoadsSlowly, ScriptedAgenda, Unloadable, make_job, make_setup, play
+from tests.study.tune.workers import TRAINS, workers_of
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -68,15 +68,6 @@ def run(agenda: Any, out: Path, limit_s: float | None = None, trial: Any = play,
 
 def finished(agenda: ScriptedAgenda) -> list[int]:
     return sorted(news.trial for news in agenda.taken if news.result is not None)
-
-
-def busy_workers(do: str = "ImplicitFunc") -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if do in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def test_local_ray_listens_on_loopback_only() -> None:
@@ -211,7 +202,7 @@ def test_told_to_stop_it_stops_in_time_and_leaves_no_worker(
 
     def send() -> None:
         deadline = time.monotonic() + 30
-        while len(busy_workers("ImplicitFunc.train")) < 2 and time.monotonic() < deadline:
+        while len(workers_of(os.getpid(), TRAINS)) < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(0.5)
         for number in signals:
@@ -233,7 +224,7 @@ def test_told_to_stop_it_stops_in_time_and_leaves_no_worker(
     assert agenda.taken_at_stop is not None
     assert len(agenda.taken) - agenda.taken_at_stop <= (2 if epoch_s < 10 else 0)
     deadline = time.monotonic() + 5
-    while busy_workers():
+    while workers_of(os.getpid()):
         assert time.monotonic() < deadline, "a worker is left"
         time.sleep(0.1)
 
