@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_run_study import busy_workers, check_complete, check_stopped, command, count_ended, run, start
+from tests.study.tune.workers import workers_of
+from tests.test_run_study import check_complete, check_stopped, command, count_ended, run, start
 from tests.test_run_study import wait_until as wait_for
 
 __all__ = ["command"]  # a fixture
@@ -26,7 +27,7 @@ def test_study_that_is_told_to_end_leaves_nothing_running_and_continues(
     process = start(command())
     before = count_ended(out)
     wait_for(lambda: count_ended(out) > before, process)
-    for worker in busy_workers(process):
+    for worker in workers_of(process.pid):
         worker.suspend()  # an epoch without an end
     process.send_signal(signal.SIGTERM)
     check_stopped(process, out, 143, "told to end by SIGTERM", within_s=35)
